@@ -1,0 +1,263 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
+
+// Mux carries all classes over one UDP socket. Safe for concurrent use.
+type Mux struct {
+	cfg  Config
+	pc   net.PacketConn
+	tr   *quic.Transport
+	gate *gate
+
+	// Written before Serve, read-only afterwards.
+	handlers map[Class]Handler
+	kinds    map[Class]map[byte]StreamHandler
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	slots  chan struct{} // one per dial in progress
+	known  sync.Map      // *quic.Conn -> struct{}: may grow its window
+
+	mu       sync.Mutex
+	closed   bool
+	ln       *quic.Listener
+	conns    map[*Conn]struct{}
+	accepted map[string]int // connections per peer node
+	dials    map[dialKey]*dialling
+	warm     map[dialKey]*warmth
+	closing  chan struct{} // closed when Close is done
+}
+
+// Handler serves one accepted connection. It returns when the connection ends
+// or ctx, which is the connection's, is done; the connection is closed when it
+// returns.
+type Handler func(ctx context.Context, c *Conn)
+
+// StreamHandler serves one accepted stream whose kind byte was read. It closes
+// the stream. ctx is the connection's.
+type StreamHandler func(ctx context.Context, s *Stream)
+
+// Listen opens the socket. Dial works at once, peers are served from Serve on.
+func Listen(cfg Config) (*Mux, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	pc := cfg.PacketConn
+	if pc == nil {
+		var err error
+		if pc, err = listenUDP(cfg.Addr); err != nil {
+			return nil, err
+		}
+	}
+	m := &Mux{
+		cfg:      cfg,
+		pc:       pc,
+		handlers: map[Class]Handler{},
+		kinds:    map[Class]map[byte]StreamHandler{},
+		slots:    make(chan struct{}, cfg.Limits.Dials),
+		conns:    map[*Conn]struct{}{},
+		accepted: map[string]int{},
+		dials:    map[dialKey]*dialling{},
+		warm:     map[dialKey]*warmth{},
+		closing:  make(chan struct{}),
+	}
+	m.gate = newGate(&m.cfg.Limits)
+	m.ctx, m.cancel = context.WithCancel(context.Background()) // the Mux's own life
+	m.tr = &quic.Transport{
+		Conn:                pc,
+		ConnectionIDLength:  connIDBytes,
+		VerifySourceAddress: m.gate.suspicious,
+		ConnContext:         m.admit,
+		// Every peer speaks version 1: answering other versions would only
+		// serve as an amplifier.
+		DisableVersionNegotiationPackets: true,
+	}
+	if len(cfg.ResetSecret) == resetKeyBytes {
+		key := quic.StatelessResetKey(cfg.ResetSecret)
+		m.tr.StatelessResetKey = &key
+	}
+	m.wg.Add(1)
+	go m.upkeep()
+	return m, nil
+}
+
+// Addr returns the address of the socket.
+func (m *Mux) Addr() net.Addr { return m.pc.LocalAddr() }
+
+// NodeID returns this node's ID.
+func (m *Mux) NodeID() string { return m.cfg.NodeID }
+
+// Handle sets the handler for a class. Call it before Serve.
+func (m *Mux) Handle(class Class, h Handler) { m.handlers[class] = h }
+
+// HandleStream sets the handler for streams that begin with kind. Several
+// parts of a program can share a class this way (snapshots and blobs on Bulk).
+// A class is served either by Handle or by HandleStream. Call it before Serve.
+func (m *Mux) HandleStream(class Class, kind byte, h StreamHandler) {
+	if m.kinds[class] == nil {
+		m.kinds[class] = map[byte]StreamHandler{}
+		m.Handle(class, m.serveStreams)
+	}
+	m.kinds[class][kind] = h
+}
+
+// Serve begins to accept connections and returns.
+func (m *Mux) Serve() error {
+	if _, err := m.present(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	if m.ln != nil {
+		return errors.New("transport: Serve called twice")
+	}
+	ln, err := m.tr.Listen(m.serverTLS(), m.quicConfig(false))
+	if err != nil {
+		return fmt.Errorf("transport: serve on %s: %w", m.Addr(), err)
+	}
+	m.ln = ln
+	m.wg.Add(1)
+	go m.accept(ln)
+	return nil
+}
+
+// track counts a goroutine that is about to start, unless the Mux is closed.
+func (m *Mux) track() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	m.wg.Add(1)
+	return true
+}
+
+// register files a connection and arranges for its end. It refuses when the
+// Mux is closed, when the peer was revoked while the handshake ran, or when
+// the peer has too many.
+func (m *Mux) register(c *Conn) error {
+	if cert := c.q.ConnectionState().TLS.PeerCertificates; len(cert) > 0 {
+		c.expires = cert[0].NotAfter
+	}
+	c.born = m.cfg.Now()
+	// Three quarters to five quarters of MaxAge: nodes that start together
+	// must not dial anew together.
+	c.retireAt = c.born.Add(time.Duration(float64(m.cfg.Limits.MaxAge) * (0.75 + 0.5*m.cfg.Rand())))
+
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return ErrClosed
+	}
+	if n := m.accepted[c.peer]; c.accepted() && c.peer != "" {
+		if n >= m.cfg.Limits.PerNode {
+			m.mu.Unlock()
+			return fmt.Errorf("%w: %d from node %s", ErrTooMany, n, c.peer)
+		}
+		m.accepted[c.peer]++
+	}
+	m.conns[c] = struct{}{}
+	m.wg.Add(1)
+	m.mu.Unlock()
+	context.AfterFunc(c.q.Context(), func() { m.ended(c) })
+	// Only now: CloseNode either sees the connection in the table or has been
+	// preceded by the revocation that is seen here.
+	if c.peer != "" && m.cfg.Revoked(c.peer) {
+		return fmt.Errorf("%w: %s", ErrRevoked, c.peer)
+	}
+	return nil
+}
+
+func (c *Conn) accepted() bool { return c.addr == "" }
+
+// ended runs once per registered connection, after its end.
+func (m *Mux) ended(c *Conn) {
+	defer m.wg.Done()
+	m.known.Delete(c.q)
+	m.mu.Lock()
+	delete(m.conns, c)
+	if c.accepted() && c.peer != "" {
+		if m.accepted[c.peer]--; m.accepted[c.peer] == 0 {
+			delete(m.accepted, c.peer)
+		}
+	}
+	for k, d := range m.dials {
+		if d.conn() == c {
+			delete(m.dials, k)
+		}
+	}
+	closed := m.closed
+	m.mu.Unlock()
+	cause := context.Cause(c.q.Context())
+	m.cfg.Logger.Debug("connection ended", "class", c.class.String(), "peer", c.name(), "cause", cause)
+	if e, ok := evidenceOf(cause); ok && c.peer != "" && !closed {
+		m.cfg.OnEvidence(c.peer, e)
+	}
+}
+
+// allowWindow lets only authenticated peers grow past the initial window.
+// quic-go forbids calls on the connection in here.
+func (m *Mux) allowWindow(q *quic.Conn, _ uint64) bool {
+	_, ok := m.known.Load(q)
+	return ok
+}
+
+// CloseNode ends every connection from and to a node. Call it after the node
+// is in the revocation set, otherwise it just dials again.
+func (m *Mux) CloseNode(nodeID string) {
+	m.closeWhere(codeRevoked, "node revoked", func(c *Conn) bool { return c.peer == nodeID })
+}
+
+func (m *Mux) closeWhere(code quic.ApplicationErrorCode, why string, match func(*Conn) bool) {
+	m.mu.Lock()
+	var list []*Conn
+	for c := range m.conns {
+		if match(c) {
+			list = append(list, c)
+		}
+	}
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, c := range list {
+		wg.Go(func() { c.end(code, why) })
+	}
+	wg.Wait()
+}
+
+// Close tells every peer that this process is stopping, closes the socket and
+// waits for all handlers. Further calls wait for the first one.
+func (m *Mux) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		<-m.closing
+		return nil
+	}
+	m.closed = true
+	ln := m.ln
+	m.mu.Unlock()
+	defer close(m.closing)
+	m.cancel()
+	m.closeWhere(codeShutdown, "shutting down", func(*Conn) bool { return true })
+	var errs []error
+	if ln != nil {
+		errs = append(errs, ln.Close())
+	}
+	// The transport does not close a socket that it was given.
+	errs = append(errs, m.tr.Close(), m.pc.Close())
+	m.wg.Wait()
+	return errors.Join(errs...)
+}
