@@ -18,6 +18,12 @@ const (
 	Client                  // the SDK's pipelined requests
 )
 
+// Kinds of streams on class Bulk, for HandleStream and OpenKind.
+const (
+	KindSnapshot byte = 1 // raft's, see package rafttransport
+	KindBlob     byte = 2 // outputs and inputs of tasks
+)
+
 // alpn names are on the wire: a change is a new protocol version.
 var alpn = map[Class]string{
 	Raft:   "holdfast-raft/1",
