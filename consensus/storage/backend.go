@@ -1,0 +1,147 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// Backend is the bottom of the stack: a durable log and key-value store. Every
+// write is on the disk when it returns. It sees only sealed entries (Index,
+// Term, Type and Data; the other fields of raft.Log are inside Data) and may
+// keep none of the slices it is given. Missing entries are raft.ErrLogNotFound,
+// missing keys an error whose text is "not found" (both raft's contract).
+type Backend interface {
+	raft.LogStore
+	raft.StableStore
+	raft.MonotonicLogStore
+	Close() error
+}
+
+// OpenBackend opens a backend on path, creating it where it is missing.
+type OpenBackend func(path string) (Backend, error)
+
+const (
+	// boltLockTimeout: the folder's own lock is held by now, so a locked file
+	// means a foreign tool (a bbolt shell), which the operator has to close.
+	boltLockTimeout = time.Second
+	// boltMmapBytes: growing the map stops all readers; this much address
+	// space (not memory) lets a usual log never grow it.
+	boltMmapBytes = 256 << 20
+)
+
+// OpenBolt opens raft-boltdb on path, fsync on.
+func OpenBolt(path string) (b Backend, err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	s, err := raftboltdb.New(raftboltdb.Options{
+		Path: path,
+		BoltOptions: &bbolt.Options{
+			Timeout:         boltLockTimeout,
+			FreelistType:    bbolt.FreelistMapType, // the array one is linear in the pages that compaction frees
+			InitialMmapSize: boltMmapBytes,
+		},
+		MsgpackUseNewTimeFormat: true, // the old format depends on the time zone database
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return &bolt{s}, nil
+}
+
+// bolt contains bbolt's panics: it asserts on damaged pages, and a page behind
+// the end of a truncated file is a fault, not an error.
+type bolt struct{ s *raftboltdb.BoltStore }
+
+// IsMonotonic is false, on purpose: this backend tolerates gaps, and saying so
+// is what keeps raft 1.8 safe here.
+//
+// With true, raft deletes the whole log after every installed snapshot, also
+// the entries behind it, which this node may have acknowledged and a leader
+// counted as committed. And it keeps its in-memory last index, so that the next
+// AppendEntries looks for an entry that is no longer there, is refused, and the
+// same snapshot is installed again, for ever.
+// With false, a matching tail is kept. What is left is a tail that conflicts
+// with the snapshot (hashicorp/raft issue 697), which loops as well: see
+// Store.DropTail.
+func (b *bolt) IsMonotonic() bool { return false }
+
+// contain turns a panic into an error. The transactions of raft-boltdb end by
+// defer, so that its locks are free afterwards.
+func contain(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w: %v", errInconsistent, r)
+	}
+}
+
+var errInconsistent = errors.New("the database file is inconsistent")
+
+// faults makes page faults of this goroutine panics instead of fatal errors,
+// until the returned value is restored.
+func faults() bool { return debug.SetPanicOnFault(true) }
+
+func (b *bolt) FirstIndex() (i uint64, err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.FirstIndex()
+}
+
+func (b *bolt) LastIndex() (i uint64, err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.LastIndex()
+}
+
+func (b *bolt) GetLog(i uint64, l *raft.Log) (err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.GetLog(i, l)
+}
+
+func (b *bolt) StoreLog(l *raft.Log) error { return b.StoreLogs([]*raft.Log{l}) }
+
+func (b *bolt) StoreLogs(ls []*raft.Log) (err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.StoreLogs(ls)
+}
+
+func (b *bolt) DeleteRange(min, max uint64) (err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.DeleteRange(min, max)
+}
+
+func (b *bolt) Set(k, v []byte) (err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.Set(k, v)
+}
+
+func (b *bolt) Get(k []byte) (v []byte, err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.Get(k)
+}
+
+func (b *bolt) SetUint64(k []byte, v uint64) (err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.SetUint64(k, v)
+}
+
+func (b *bolt) GetUint64(k []byte) (v uint64, err error) {
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return b.s.GetUint64(k)
+}
+
+func (b *bolt) Close() (err error) {
+	defer contain(&err)
+	return b.s.Close()
+}

@@ -1,0 +1,345 @@
+package storage
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// What lies in the data folder.
+const (
+	lockFile     = "lock"
+	identityFile = "identity"
+	logFile      = "log.db"
+	markFile     = "log.tail"
+	snapshotsDir = "snapshots"
+
+	// bindingKey ties log.db to the identity: its sealed value is the store ID,
+	// so that an emptied or foreign log is noticed even when it is well-formed.
+	bindingKey = "holdfast/store"
+)
+
+// Stores is what raft needs from a node's disk; *Store and *Memory have it.
+type Stores interface {
+	Logs() raft.LogStore
+	Stable() raft.StableStore
+	Snapshots() raft.SnapshotStore
+	Close() error
+}
+
+// Options describe a store. Dir, Key, NodeID and ClusterID are required.
+type Options struct {
+	Dir       string // the folder; created 0700 by Create
+	Key       Key    // from LoadOrCreateKey
+	NodeID    string
+	ClusterID string
+	Logger    hclog.Logger // default: none
+
+	// StallLimit is how long one write may take (default DefaultStallLimit).
+	StallLimit time.Duration
+	// OnStall is called once, in a goroutine of its own, while the stuck write
+	// is still under way. The node should give up its office and exit.
+	OnStall func(op string, elapsed time.Duration)
+	// OnFailed is called once, in the goroutine that met the failure, which
+	// may be raft's main one: it must not wait for raft. After it every write
+	// fails, and raft itself panics when it cannot save a term: exit soon.
+	OnFailed func(error)
+	// Observe gets the duration of every write, for a histogram.
+	Observe func(op string, d time.Duration)
+
+	Backend     OpenBackend // default OpenBolt
+	RingEntries int         // default 4,096
+	RingBytes   int64       // default 64 MiB
+	Retain      int         // snapshots to keep, default 2
+
+	Rand io.Reader        // default crypto/rand; fixed in golden tests
+	Now  func() time.Time // default time.Now
+}
+
+func (o *Options) now() time.Time { return o.Now() }
+
+func (o *Options) check() error {
+	if o.Dir == "" || o.NodeID == "" || o.ClusterID == "" || o.Key == (Key{}) {
+		return errors.New("storage options: Dir, Key, NodeID and ClusterID are required")
+	}
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	if o.StallLimit <= 0 {
+		o.StallLimit = DefaultStallLimit
+	}
+	if o.Backend == nil {
+		o.Backend = OpenBolt
+	}
+	if o.RingEntries <= 0 {
+		o.RingEntries = defaultRingEntries
+	}
+	if o.RingBytes <= 0 {
+		o.RingBytes = defaultRingBytes
+	}
+	if o.Retain <= 0 {
+		o.Retain = defaultRetain
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+// Store is one node's raft state on disk. Safe for concurrent use as far as
+// raft needs it (see the package's comment).
+type Store struct {
+	id     Identity
+	log    hclog.Logger
+	lock   *os.File
+	low    Backend
+	dog    *watchdog
+	logs   *logStore
+	stable *stableStore
+	snaps  *snapshotStore
+
+	closing sync.Once
+	closed  error
+}
+
+var _ Stores = (*Store)(nil)
+
+// Create makes a new, empty store in o.Dir and opens it. It never touches an
+// existing one (ErrStoreExists). The identity file is written last: without it
+// the folder holds no store, so a crash on the way is repaired by calling
+// Create again.
+func Create(o Options) (*Store, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, dirMode); err != nil {
+		return nil, fmt.Errorf("create the data folder: %w", err)
+	}
+	return locked(o.Dir, func(lock *os.File) (*Store, error) {
+		if ok, err := exists(filepath.Join(o.Dir, identityFile)); err != nil {
+			return nil, err
+		} else if ok {
+			return nil, fmt.Errorf("%s: %w", o.Dir, ErrStoreExists)
+		}
+		if err := o.clearUnfinished(); err != nil {
+			return nil, err
+		}
+		id, err := newIdentity(o.NodeID, o.ClusterID, o.Now(), o.Rand)
+		if err != nil {
+			return nil, err
+		}
+		s, err := open(o, id, lock)
+		if err != nil {
+			return nil, err
+		}
+		err = s.stable.Set([]byte(bindingKey), []byte(id.StoreID))
+		if err == nil {
+			var b []byte
+			if b, err = id.encode(o.Key); err == nil {
+				err = writeFile(filepath.Join(o.Dir, identityFile), b, true)
+			}
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("create a store in %s: %w", o.Dir, err), s.closeFiles())
+		}
+		return s, nil
+	})
+}
+
+// clearUnfinished removes what a Create that was cut short left. A log that
+// already has entries was once a store: its lost identity is not guessed.
+func (o *Options) clearUnfinished() error {
+	path := filepath.Join(o.Dir, logFile)
+	ok, err := exists(path)
+	if err != nil || !ok {
+		return err
+	}
+	b, err := o.Backend(path)
+	if err != nil {
+		return &DamageError{File: path, Where: "log without an identity file", Err: err}
+	}
+	last, err := b.LastIndex()
+	if err = errors.Join(err, b.Close()); err != nil || last > 0 {
+		return &DamageError{File: path, Where: "log without an identity file", Err: errors.Join(err, errors.New("it has entries; move the folder away to start anew"))}
+	}
+	return errors.Join(os.Remove(path), os.RemoveAll(filepath.Join(o.Dir, markFile)))
+}
+
+// Open opens the store in o.Dir. Errors: ErrNoStore (also where only the log is
+// gone), ErrIdentityMismatch, ErrDamaged, ErrInUse, ErrPermissions, ErrFormat;
+// see NeedsRejoin.
+func Open(o Options) (*Store, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if ok, err := exists(filepath.Join(o.Dir, identityFile)); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("%s: %w: the identity file is missing", o.Dir, ErrNoStore)
+	}
+	return locked(o.Dir, func(lock *os.File) (*Store, error) {
+		id, err := ReadIdentity(o.Dir, o.Key)
+		if err != nil {
+			return nil, err
+		}
+		if err := id.claims(o.NodeID, o.ClusterID); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Dir, err)
+		}
+		// The backend would make a new, empty log without a word.
+		path := filepath.Join(o.Dir, logFile)
+		if st, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || (err == nil && st.Size() == 0) {
+			return nil, fmt.Errorf("%s: %w: its log is gone, and with it what this node promised", path, ErrNoStore)
+		} else if err != nil {
+			return nil, err
+		}
+		if err := checkPrivate(path); err != nil {
+			return nil, err
+		}
+		s, err := open(o, id, lock)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.verifyOpened(); err != nil {
+			return nil, errors.Join(err, s.closeFiles())
+		}
+		return s, nil
+	})
+}
+
+// locked runs fn with the folder checked and locked; on failure the lock is
+// given back.
+func locked(dir string, fn func(*os.File) (*Store, error)) (*Store, error) {
+	if err := checkPrivate(dir); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := fn(lock)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+func open(o Options, id Identity, lock *os.File) (*Store, error) {
+	sid, err := id.store()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{id: id, log: o.Logger, lock: lock, dog: newWatchdog(&o)}
+	if s.snaps, err = openSnapshots(&o, sid); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(o.Dir, logFile)
+	if s.low, err = o.Backend(path); err != nil {
+		if isInconsistent(err) {
+			err = &DamageError{File: path, Where: "database", Err: err}
+		}
+		return nil, err
+	}
+	mark, err := openMark(filepath.Join(o.Dir, markFile), o.Key.Subkey(labelMark), sid)
+	if err != nil {
+		return nil, errors.Join(err, s.low.Close())
+	}
+	aead, err := newGCM(o.Key.Subkey(labelStable))
+	if err != nil {
+		return nil, errors.Join(err, mark.close(), s.low.Close())
+	}
+	s.stable = &stableStore{path: path, low: s.low, dog: s.dog, aead: aead, store: sid, rand: o.Rand}
+	s.logs = &logStore{
+		path: path, low: s.low, dog: s.dog, mark: mark,
+		ring: newRing(o.RingEntries, o.RingBytes),
+		enc:  newCodec(o.Key.Subkey(labelLog), sid, o.Rand),
+	}
+	return s, nil
+}
+
+func isInconsistent(err error) bool {
+	return errors.Is(err, errInconsistent) || errors.Is(err, bolterrors.ErrInvalid) ||
+		errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch)
+}
+
+// verifyOpened checks that the log is this store's, that it has not lost its
+// end, and drops a tail that a restart would loop on.
+func (s *Store) verifyOpened() error {
+	v, err := s.stable.Get([]byte(bindingKey))
+	if errors.Is(err, ErrKeyNotFound) {
+		return fmt.Errorf("%s: %w: the log is empty or another store's", s.logs.path, ErrNoStore)
+	}
+	if err != nil {
+		return err
+	}
+	if string(v) != s.id.StoreID {
+		return fmt.Errorf("%s: %w: the log is another store's", s.logs.path, ErrNoStore)
+	}
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	switch marked, err := s.logs.mark.last(); {
+	case errors.Is(err, errNoMark):
+		s.log.Warn("no tail mark: a lost end of the log would go unnoticed this time", "file", markFile)
+		if err := s.logs.mark.raise(last); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case marked > last:
+		return &DamageError{File: s.logs.path, Where: fmt.Sprintf("entries %d to %d", last+1, marked), Err: errors.New("written once, now missing")}
+	}
+	c, err := s.TailConflict()
+	if err != nil || c == nil {
+		return err
+	}
+	s.log.Warn("dropping a log tail that conflicts with the installed snapshot", "snapshot", c.Index, "snapshot-term", c.Term, "entry-term", c.EntryTerm)
+	return s.DropTail(0)
+}
+
+// Identity returns whose store this is.
+func (s *Store) Identity() Identity { return s.id }
+
+// Logs returns the log store; it also is a raft.MonotonicLogStore.
+func (s *Store) Logs() raft.LogStore { return s.logs }
+
+// Stable returns the store of term and vote.
+func (s *Store) Stable() raft.StableStore { return s.stable }
+
+// Snapshots returns the snapshot store.
+func (s *Store) Snapshots() raft.SnapshotStore { return s.snaps }
+
+// LongestWrite returns how long the oldest write in flight has taken so far.
+func (s *Store) LongestWrite() time.Duration { return s.dog.longest() }
+
+// Err returns the failure that shut the store, or nil.
+func (s *Store) Err() error { return s.dog.err() }
+
+// Close waits for the write in flight, closes the files and gives the folder
+// back. raft must have been shut down before; later calls fail with ErrClosed.
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		err := error(ErrClosed)
+		s.dog.latched.CompareAndSwap(nil, &err)
+		s.closed = errors.Join(s.closeFiles(), s.lock.Close())
+	})
+	return s.closed
+}
+
+func (s *Store) closeFiles() error {
+	s.logs.mu.Lock()
+	defer s.logs.mu.Unlock()
+	return errors.Join(s.low.Close(), s.logs.mark.close())
+}
