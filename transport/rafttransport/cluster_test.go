@@ -1,0 +1,229 @@
+package rafttransport
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/transport/internal/transporttest"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// machine is a state machine that keeps its commands.
+type machine struct {
+	mu   sync.Mutex
+	cmds []string
+}
+
+func (m *machine) Apply(l *raft.Log) any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cmds = append(m.cmds, string(l.Data))
+	return len(m.cmds)
+}
+
+func (m *machine) len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.cmds)
+}
+
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return snap{len(m.cmds)}, nil
+}
+
+// Restore counts commands only: that is what the test compares.
+func (m *machine) Restore(r io.ReadCloser) error {
+	b, err := io.ReadAll(r)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cmds = make([]string, len(b))
+	return err
+}
+
+type snap struct{ n int }
+
+func (s snap) Persist(sink raft.SnapshotSink) error {
+	if _, err := sink.Write(make([]byte, s.n)); err != nil {
+		return sink.Cancel()
+	}
+	return sink.Close()
+}
+func (snap) Release() {}
+
+// voter is one node of a real raft cluster.
+type voter struct {
+	*end
+	raft     *raft.Raft
+	fsm      *machine
+	preVotes *counting
+}
+
+// counting counts the pre-votes that leave.
+type counting struct {
+	*Transport
+	mu sync.Mutex
+	n  int
+}
+
+func (c *counting) RequestPreVote(id raft.ServerID, a raft.ServerAddress, q *raft.RequestPreVoteRequest, p *raft.RequestPreVoteResponse) error {
+	c.mu.Lock()
+	c.n++
+	c.mu.Unlock()
+	return c.Transport.RequestPreVote(id, a, q, p)
+}
+
+func (c *counting) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
+func startVoter(t *testing.T, e *end, conf raft.Configuration, trailing uint64) *voter {
+	t.Helper()
+	v := &voter{end: e, fsm: &machine{}, preVotes: &counting{Transport: e.Transport}}
+	cfg := raft.DefaultConfig()
+	cfg.LocalID = e.id
+	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 300*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
+	cfg.CommitTimeout = 5 * time.Millisecond
+	cfg.TrailingLogs = trailing
+	cfg.Logger = hclog.NewNullLogger()
+	store, snaps := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
+	if len(conf.Servers) > 0 {
+		if err := raft.BootstrapCluster(cfg, store, store, snaps, v.preVotes, conf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if v.raft, err = raft.NewRaft(cfg, v.fsm, store, store, snaps, v.preVotes); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = v.raft.Shutdown().Error() })
+	return v
+}
+
+func startCluster(t *testing.T, c *transporttest.Cluster, n int) []*voter {
+	t.Helper()
+	var ends []*end
+	var conf raft.Configuration
+	for range n {
+		e := newEnd(t, c)
+		ends = append(ends, e)
+		conf.Servers = append(conf.Servers, raft.Server{ID: e.id, Address: e.LocalAddr()})
+	}
+	var vs []*voter
+	for _, e := range ends {
+		vs = append(vs, startVoter(t, e, conf, 8))
+	}
+	return vs
+}
+
+func leaderOf(t *testing.T, vs []*voter) *voter {
+	t.Helper()
+	var l *voter
+	transporttest.Eventually(t, "a leader", func() bool {
+		for _, v := range vs {
+			if v.raft.State() == raft.Leader && v.raft.VerifyLeader().Error() == nil {
+				l = v
+				return true
+			}
+		}
+		return false
+	})
+	return l
+}
+
+// apply writes n commands, finding the leader again when it changes.
+func apply(t *testing.T, vs []*voter, n int) {
+	t.Helper()
+	for i := range n {
+		transporttest.Eventually(t, "a write is committed", func() bool {
+			return leaderOf(t, vs).raft.Apply(fmt.Appendf(nil, "cmd %d", i), time.Second).Error() == nil
+		})
+	}
+}
+
+// guards P1, P5: a real raft elects, replicates, survives its leader, installs
+// snapshots and uses pre-vote over this transport.
+func TestRealRaft(t *testing.T) {
+	c := transporttest.New(t, "blue")
+	vs := startCluster(t, c, 3)
+	apply(t, vs, 30)
+	total := leaderOf(t, vs).fsm.len()
+	for _, v := range vs {
+		transporttest.Eventually(t, "every replica has every command", func() bool { return v.fsm.len() >= total })
+	}
+	preVotes := 0
+	for _, v := range vs {
+		preVotes += v.preVotes.count()
+	}
+	if preVotes == 0 {
+		t.Error("the first election went without pre-vote: raft did not recognise the transport")
+	}
+
+	// The leader goes; the others go on.
+	old := leaderOf(t, vs)
+	if err := old.raft.Shutdown().Error(); err != nil {
+		t.Fatal(err)
+	}
+	_ = old.node.Close()
+	var rest []*voter
+	for _, v := range vs {
+		if v != old {
+			rest = append(rest, v)
+		}
+	}
+	next := leaderOf(t, rest)
+	if next.preVotes.count() == 0 {
+		t.Error("the second election went without pre-vote")
+	}
+	apply(t, rest, 30)
+
+	// A new node gets the state as a snapshot, since the log is cut off.
+	next = leaderOf(t, rest)
+	if err := next.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := startVoter(t, newEnd(t, c), raft.Configuration{}, 8)
+	transporttest.Eventually(t, "the node is added", func() bool {
+		return leaderOf(t, rest).raft.AddNonvoter(fresh.id, fresh.LocalAddr(), 0, time.Second).Error() == nil
+	})
+	transporttest.Eventually(t, "the new node caught up by snapshot", func() bool {
+		return fresh.fsm.len() >= next.fsm.len() && fresh.raft.Stats()["last_snapshot_index"] != "0"
+	})
+}
+
+// The hook for failover by evidence: a follower takes office at once, although
+// its leader is alive, and without asking for pre-votes.
+func TestInjectedTimeoutNowElects(t *testing.T) {
+	vs := startCluster(t, transporttest.New(t, "blue"), 3)
+	leader := leaderOf(t, vs)
+	apply(t, vs, 1)
+	var follower *voter
+	for _, v := range vs {
+		if v != leader {
+			follower = v
+		}
+	}
+	transporttest.Eventually(t, "the follower has the log", func() bool { return follower.raft.LastIndex() >= leader.raft.LastIndex() })
+	before := follower.preVotes.count()
+	transporttest.Eventually(t, "the follower leads", func() bool {
+		if follower.raft.State() == raft.Leader {
+			return true
+		}
+		if err := follower.InjectTimeoutNow(t.Context()); err != nil {
+			t.Error(err)
+		}
+		return false
+	})
+	if n := follower.preVotes.count(); n != before {
+		t.Errorf("%d pre-votes for an injected election", n-before)
+	}
+	apply(t, vs, 1)
+}
