@@ -1,0 +1,90 @@
+package consensus
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+)
+
+// snapshotByBytes takes a snapshot whenever enough was applied since the last.
+func (g *Group) snapshotByBytes(ctx context.Context) {
+	for {
+		select {
+		case <-g.applier.snapAsk:
+		case <-ctx.Done():
+			return
+		}
+		if g.applier.bytes.Load() >= g.applier.snapBytes { // not just taken by hand
+			if err := g.Snapshot(ctx); err != nil && ctx.Err() == nil {
+				g.log.Warn("snapshot failed", "error", err)
+			}
+		}
+		pause(ctx, g.cfg.Snapshot.Pause)
+	}
+}
+
+// Snapshot takes a snapshot now. With nothing applied it does nothing. If ctx
+// ends first the snapshot goes on.
+func (g *Group) Snapshot(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- releasable(g.raft.Snapshot(), g.dead).Error() }()
+	select {
+	case err := <-done:
+		if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+			g.metrics.snapshots.WithLabelValues("error").Inc()
+			return fmt.Errorf("consensus: take a snapshot: %w", err)
+		}
+		g.metrics.snapshots.WithLabelValues("ok").Inc()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Restore replaces the state of the whole group by a snapshot as the state
+// machine writes it, of size bytes. Leader only; entries in flight get
+// ErrUnknownOutcome. The snapshot is read twice: once to check it, because a
+// bad one that is stored would stop every node, one after the other. If ctx
+// ends first the restore goes on, so it should not be short.
+func (g *Group) Restore(ctx context.Context, size int64, r io.ReadSeeker) error {
+	of := g.leadership.office.Load()
+	if of == nil {
+		return g.notLeader()
+	}
+	if g.cfg.CheckSnapshot == nil {
+		return errors.New("consensus: restore: Config.CheckSnapshot is not set")
+	}
+	if err := g.cfg.CheckSnapshot(io.LimitReader(r, size)); err != nil {
+		return fmt.Errorf("consensus: restore: the snapshot is not usable: %w", err)
+	}
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("consensus: restore: rewind the snapshot: %w", err)
+	}
+	// The index is not known before raft has chosen it; the entry with no
+	// commands below carries it past.
+	header := snapshotHeader(0)
+	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Size: int64(len(header)) + size}
+	done := make(chan error, 1)
+	go func() {
+		err := g.raft.Restore(meta, io.MultiReader(bytes.NewReader(header), io.LimitReader(r, size)), 0)
+		if err == nil {
+			err = releasable(g.raft.Apply(g.cfg.EncodeBatch(g.proposer.stamp(), nil), 0), g.dead).Error()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("consensus: restore: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("consensus: restore goes on in the background: %w", ctx.Err())
+	case <-g.dead:
+		return ErrStopped
+	}
+}
