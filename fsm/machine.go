@@ -14,7 +14,8 @@ type machine struct {
 	// Recorded.
 	index     uint64 // of the last entry
 	now       int64  // Unix ns of the last batch; never falls
-	lastTask  TaskID
+	lastTask  TaskID // the greatest ID ever given
+	accepted  uint64 // tasks ever; below lastTask after a portable restore
 	finishSeq uint64
 	totals    Totals
 	cluster   cluster
@@ -38,8 +39,9 @@ type machine struct {
 	ready     int
 
 	// Of snapshots.
-	gen   uint32
-	snaps []*Snapshot
+	gen          uint32
+	snaps        []*Snapshot
+	restoredTask TaskID // while one is read: the last task
 
 	// Of the batch at hand; the slices are reused.
 	changes []Change

@@ -1,6 +1,9 @@
 package fsm
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // node is an admitted node. Its running tasks and what they use are derived.
 type node struct {
@@ -103,12 +106,7 @@ func (n *node) runningByID() []*task {
 	for t := n.running.head; t != nil; t = t.next {
 		tasks = append(tasks, t)
 	}
-	slices.SortFunc(tasks, func(a, b *task) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(tasks, func(a, b *task) int { return cmp.Compare(a.id, b.id) })
 	return tasks
 }
 
@@ -129,13 +127,7 @@ func (m *machine) changeNode(id NodeID) {
 
 func findNode(order []*node, id NodeID) (int, bool) {
 	return slices.BinarySearchFunc(order, id, func(n *node, id NodeID) int {
-		switch {
-		case n.id < id:
-			return -1
-		case n.id > id:
-			return 1
-		}
-		return 0
+		return cmp.Compare(n.id, id)
 	})
 }
 

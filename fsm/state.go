@@ -100,7 +100,7 @@ func (s *State) Counts() Counts {
 	defer s.mu.RUnlock()
 	m := s.m
 	return Counts{
-		Accepted: uint64(m.lastTask),
+		Accepted: m.accepted,
 		Queued:   m.queued,
 		Running:  m.running,
 		Totals:   m.totals,

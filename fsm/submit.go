@@ -36,6 +36,7 @@ func (m *machine) applySubmit(e *envelope) (Result, error) {
 		}
 		m.tasks.put(t)
 		m.queued++
+		m.accepted++
 		m.place(t)
 	}
 	return Result{First: first, Count: uint32(len(subs))}, nil

@@ -1,9 +1,14 @@
 package fsm
 
-// pageBits sets how many IDs share a page of the task table: 1,024 pointers
-// are 8 KiB, and what a snapshot copies under the lock at a time.
+import (
+	"cmp"
+	"slices"
+)
+
+// pageBits sets how many IDs share a page of the task table: 128 pointers are
+// 1 KiB, which is the most that a lonely task costs beyond itself.
 const (
-	pageBits = 10
+	pageBits = 7
 	pageSize = 1 << pageBits
 )
 
@@ -75,47 +80,56 @@ func (l *taskList) remove(t *task) {
 }
 
 // taskTable maps IDs to tasks. IDs are dense and ascending, so pages in a
-// slice are smaller and faster than a map, and are walked in the same order
-// on every replica.
+// sorted slice are smaller and faster than a map, and are walked in the same
+// order on every replica. Small pages bound what a task that outlives all its
+// neighbours costs.
+//
+// A snapshot shares the slice of pages: it is only appended to, cut at its
+// beginning, or replaced.
 type taskTable struct {
-	first uint64 // number of pages[0]
-	pages []*taskPage
-	n     int
+	pages []*taskPage // ascending
+	empty int         // pages without tasks, which are dropped in bulk
+	n     int         // tasks
 }
 
 type taskPage struct {
-	slots [pageSize]*task
-	n     int
+	number uint64 // ID >> pageBits
+	n      int
+	slots  *[pageSize]*task // nil if n is 0
 }
 
-func (tt *taskTable) page(number uint64) *taskPage {
-	if number < tt.first || number-tt.first >= uint64(len(tt.pages)) {
-		return nil
+// find finds the page with the number, or the place where it would be.
+func (tt *taskTable) find(number uint64) (int, bool) {
+	if len(tt.pages) == 0 || number < tt.pages[0].number {
+		return 0, false
 	}
-	return tt.pages[number-tt.first]
+	if guess := number - tt.pages[0].number; guess < uint64(len(tt.pages)) && tt.pages[guess].number == number {
+		return int(guess), true
+	}
+	return slices.BinarySearchFunc(tt.pages, number, func(p *taskPage, number uint64) int {
+		return cmp.Compare(p.number, number)
+	})
 }
 
 func (tt *taskTable) get(id TaskID) *task {
-	p := tt.page(uint64(id) >> pageBits)
-	if p == nil {
+	i, ok := tt.find(uint64(id) >> pageBits)
+	if !ok || tt.pages[i].n == 0 {
 		return nil
 	}
-	return p.slots[id%pageSize]
+	return tt.pages[i].slots[id%pageSize]
 }
 
 // put adds a task whose ID is above all others'.
 func (tt *taskTable) put(t *task) {
 	number := uint64(t.id) >> pageBits
-	if len(tt.pages) == 0 {
-		tt.first = number
+	if n := len(tt.pages); n == 0 || tt.pages[n-1].number != number {
+		tt.pages = append(tt.pages, &taskPage{number: number})
+		tt.empty++
 	}
-	for tt.first+uint64(len(tt.pages)) <= number {
-		tt.pages = append(tt.pages, nil)
-	}
-	p := tt.pages[number-tt.first]
-	if p == nil {
-		p = new(taskPage)
-		tt.pages[number-tt.first] = p
+	p := tt.pages[len(tt.pages)-1]
+	if p.n == 0 {
+		p.slots = new([pageSize]*task)
+		tt.empty--
 	}
 	p.slots[t.id%pageSize] = t
 	p.n++
@@ -123,17 +137,66 @@ func (tt *taskTable) put(t *task) {
 }
 
 func (tt *taskTable) remove(t *task) {
-	number := uint64(t.id) >> pageBits
-	p := tt.page(number)
+	i, _ := tt.find(uint64(t.id) >> pageBits)
+	p := tt.pages[i]
 	p.slots[t.id%pageSize] = nil
 	p.n--
 	tt.n--
 	if p.n > 0 {
 		return
 	}
-	tt.pages[number-tt.first] = nil
-	for len(tt.pages) > 0 && tt.pages[0] == nil {
+	p.slots = nil
+	tt.empty++
+	for len(tt.pages) > 0 && tt.pages[0].n == 0 {
 		tt.pages = tt.pages[1:]
-		tt.first++
+		tt.empty--
 	}
+	if tt.empty > 16 && tt.empty > len(tt.pages)/2 {
+		// Into a new array: a snapshot may be walking the old one.
+		kept := make([]*taskPage, 0, len(tt.pages)-tt.empty)
+		for _, p := range tt.pages {
+			if p.n > 0 {
+				kept = append(kept, p)
+			}
+		}
+		tt.pages, tt.empty = kept, 0
+	}
+}
+
+// ascend calls f with the tasks from an ID on, at most limit pages of them,
+// until f returns false. It returns the ID to go on from, 0 at the end.
+func (tt *taskTable) ascend(from TaskID, limit int, f func(*task) bool) TaskID {
+	i, _ := tt.find(uint64(from) >> pageBits)
+	for ; i < len(tt.pages); i++ {
+		p := tt.pages[i]
+		if limit--; limit < 0 {
+			return TaskID(p.number << pageBits)
+		}
+		for j := 0; p.n > 0 && j < pageSize; j++ {
+			if t := p.slots[j]; t != nil && t.id >= from && !f(t) {
+				return t.id
+			}
+		}
+	}
+	return 0
+}
+
+// descend is ascend in the other direction.
+func (tt *taskTable) descend(from TaskID, limit int, f func(*task) bool) TaskID {
+	i, ok := tt.find(uint64(from) >> pageBits)
+	if !ok {
+		i--
+	}
+	for ; i >= 0; i-- {
+		p := tt.pages[i]
+		if limit--; limit < 0 {
+			return TaskID(p.number<<pageBits | (pageSize - 1))
+		}
+		for j := pageSize - 1; p.n > 0 && j >= 0; j-- {
+			if t := p.slots[j]; t != nil && t.id <= from && !f(t) {
+				return t.id
+			}
+		}
+	}
+	return 0
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -22,13 +23,7 @@ func (m *machine) findToken(id string) (int, bool) { return findToken(m.tokens, 
 
 func findToken(tokens []*token, id string) (int, bool) {
 	return slices.BinarySearchFunc(tokens, id, func(t *token, id string) int {
-		switch {
-		case t.ID < id:
-			return -1
-		case t.ID > id:
-			return 1
-		}
-		return 0
+		return cmp.Compare(t.ID, id)
 	})
 }
 
