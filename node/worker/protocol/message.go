@@ -79,9 +79,8 @@ type Renewed struct {
 
 // Assignment is one attempt to start.
 type Assignment struct {
-	Key  Key           `cbor:"1,keyasint"`
-	Spec []byte        `cbor:"2,keyasint"`           // an encoded fsm.Spec
-	Age  time.Duration `cbor:"3,keyasint,omitempty"` // how long ago, by the cluster's clock, the attempt began
+	Key  Key    `cbor:"1,keyasint"`
+	Spec []byte `cbor:"2,keyasint"` // an encoded fsm.Spec
 }
 
 // Assign tells the worker what to start. Repeats are harmless.
@@ -95,7 +94,10 @@ type Revocation struct {
 	Grace bool `cbor:"2,keyasint,omitempty"` // the task's own kill grace applies; otherwise it is killed at once
 }
 
-// Revoke tells the worker which attempts no longer count. No report follows.
+// Revoke tells the worker which attempts are superseded. Their ends are
+// reported like any other: only then does the state give their capacity, and
+// the next attempts of their tasks, to anybody. An attempt that the worker
+// never had is reported at once.
 type Revoke struct {
 	Items []Revocation `cbor:"1,keyasint"`
 }

@@ -31,7 +31,7 @@ func examples() map[string]any {
 		"refuse":   &Refuse{Code: RefuseRegister, Detail: "lost"},
 		"renew":    &Renew{Seq: 77},
 		"renewed":  &Renewed{Seq: 77},
-		"assign":   &Assign{Items: []Assignment{{Key: key, Spec: []byte{0xa0}, Age: time.Millisecond}}},
+		"assign":   &Assign{Items: []Assignment{{Key: key, Spec: []byte{0xa0}}}},
 		"revoke":   &Revoke{Items: []Revocation{{Key: key, Grace: true}, {Key: Key{Task: 1, Attempt: 1}}}},
 		"report":   &Report{Seq: 5, Reports: []fsm.AttemptReport{{Task: 1042, Attempt: 3, Result: result}}},
 		"reported": &Reported{Seq: 5, Retry: true},
