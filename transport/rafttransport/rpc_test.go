@@ -125,34 +125,32 @@ func TestAbandonedRequestIsWithdrawn(t *testing.T) {
 
 func TestRemoteErrors(t *testing.T) {
 	a, b := pair(t)
-	var answer error
-	var resp any
-	respond(t, b, func(raft.RPC) (any, error) { return resp, answer })
-	call := func() error {
+	answers := make(chan raft.RPCResponse, 1)
+	respond(t, b, func(raft.RPC) (any, error) {
+		r := <-answers
+		return r.Response, r.Error
+	})
+	call := func(resp any, err error) error {
+		answers <- raft.RPCResponse{Response: resp, Error: err}
 		return a.AppendEntries(b.id, b.LocalAddr(), a.appendRPC(), new(raft.AppendEntriesResponse))
 	}
-	answer = raft.ErrLeadershipLost
 	var re *RemoteError
-	if err := call(); !errors.As(err, &re) || !errors.Is(err, raft.ErrLeadershipLost) {
+	if err := call(nil, raft.ErrLeadershipLost); !errors.As(err, &re) || !errors.Is(err, raft.ErrLeadershipLost) {
 		t.Errorf("raft's own error came back as %v", err)
 	}
 	if n := len(a.pool[a.keyOf(b.id, b.LocalAddr())]); n != 1 {
 		t.Errorf("%d pooled streams: an answered error must not cost the stream", n)
 	}
-	answer = errors.New("")
-	if err := call(); err == nil {
+	if err := call(nil, errors.New("")); err == nil {
 		t.Error("an error without text passed for success")
 	}
-	answer = errors.New(strings.Repeat("x", 1<<20))
-	if err := call(); err == nil || len(err.Error()) > 2*maxErrorText {
-		t.Errorf("error text of %d bytes", len(err.Error()))
+	if err := call(nil, errors.New(strings.Repeat("x", 1<<20))); err == nil || len(err.Error()) > 2*maxErrorText {
+		t.Errorf("the error's text is not bounded: %v", err == nil)
 	}
-	answer, resp = nil, "not a response"
-	if err := call(); err == nil {
+	if err := call("not a response", nil); err == nil {
 		t.Error("an answer of a strange type passed for success")
 	}
-	resp = nil
-	if err := call(); err == nil {
+	if err := call(nil, nil); err == nil {
 		t.Error("no answer passed for success")
 	}
 }
