@@ -1,0 +1,213 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// base is what the launcher's root holds for every sandbox to bind or repeat.
+type base struct {
+	dirs  []string          // bound read-only, with what is mounted below
+	links map[string]string // repeated, for example /bin -> usr/bin
+	masks []string          // files of /proc to cover with /dev/null
+	voids []string          // folders of /proc to cover with an empty one
+}
+
+// Folders of the launcher's root that no sandbox sees under these names.
+const (
+	baseStage = "/stage" // a new root is built here
+	baseEmpty = "/empty"
+)
+
+const (
+	roFlags  = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	basePlan = "/tmp" // of the host, in our own mount namespace
+)
+
+// buildBase assembles the base on a private tmpfs, pivots into it and drops the
+// host's tree.
+func buildBase() (base, error) {
+	var b base
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return b, fmt.Errorf("make mounts private: %w", err)
+	}
+	// Any folder would do as a mount point; the host does not see it.
+	if err := unix.Mount("tmpfs", basePlan, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=4m,nr_inodes=4k,mode=755"); err != nil {
+		return b, fmt.Errorf("mount the base: %w", err)
+	}
+	for _, build := range []func(*base) error{systemDirs, etc, devices, emptyDirs, procfs} {
+		if err := build(&b); err != nil {
+			return b, err
+		}
+	}
+	if err := unix.Chdir(basePlan); err != nil {
+		return b, fmt.Errorf("enter the base: %w", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return b, fmt.Errorf("pivot into the base: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return b, fmt.Errorf("drop the host's tree: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return b, err
+	}
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/", 0, &unix.MountAttr{Attr_set: roFlags}); err != nil {
+		return b, fmt.Errorf("make the base read-only: %w", err)
+	}
+	return b, nil
+}
+
+func systemDirs(b *base) error {
+	b.links = map[string]string{}
+	for _, dir := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"} {
+		st, err := os.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return fmt.Errorf("look at system folder: %w", err)
+		case st.Mode()&fs.ModeSymlink != 0:
+			to, err := os.Readlink(dir)
+			if err != nil {
+				return fmt.Errorf("read system link: %w", err)
+			}
+			b.links[dir] = to
+		case st.IsDir():
+			if err := os.Mkdir(basePlan+dir, 0o755); err != nil {
+				return err
+			}
+			if err := bindReadOnly(dir, basePlan+dir); err != nil {
+				return err
+			}
+			b.dirs = append(b.dirs, dir)
+		}
+	}
+	return nil
+}
+
+func bindReadOnly(from, to string) error {
+	if err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", from, err)
+	}
+	if err := unix.MountSetattr(unix.AT_FDCWD, to, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: roFlags}); err != nil {
+		return fmt.Errorf("make %s read-only: %w", from, err)
+	}
+	return nil
+}
+
+// etcFiles is all of /etc that is made up. There is no resolv.conf: there is no
+// network.
+var etcFiles = map[string]string{
+	"passwd":        "root:x:0:0:root:/:/usr/sbin/nologin\ntask:x:1000:1000:task:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+	"group":         "root:x:0:\ntask:x:1000:\nnogroup:x:65534:\n",
+	"hosts":         "127.0.0.1 localhost sandbox\n::1 localhost\n",
+	"hostname":      "sandbox\n",
+	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+
+// etcShared is taken from the host: what programs there need to find their
+// libraries and each other.
+var etcShared = []string{"ld.so.cache", "alternatives"}
+
+func etc(b *base) error {
+	dir := basePlan + "/etc"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for name, text := range etcFiles {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o444); err != nil {
+			return err
+		}
+	}
+	for _, name := range etcShared {
+		st, err := os.Stat("/etc/" + name)
+		if err != nil {
+			continue // not every distribution has it
+		}
+		to := filepath.Join(dir, name)
+		if st.IsDir() {
+			err = os.Mkdir(to, 0o755)
+		} else {
+			err = os.WriteFile(to, nil, 0o444)
+		}
+		if err != nil {
+			return err
+		}
+		if err := bindReadOnly("/etc/"+name, to); err != nil {
+			return err
+		}
+	}
+	b.dirs = append(b.dirs, "/etc")
+	return selfBind(dir)
+}
+
+// selfBind makes a folder of the base a read-only mount of its own, so that a
+// sandbox can bind it as it is.
+func selfBind(dir string) error {
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", dir, err)
+	}
+	if err := unix.MountSetattr(unix.AT_FDCWD, dir, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID}); err != nil {
+		return fmt.Errorf("make %s read-only: %w", dir, err)
+	}
+	return nil
+}
+
+func devices(b *base) error {
+	dir := basePlan + "/dev"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
+		to := filepath.Join(dir, name)
+		if err := os.WriteFile(to, nil, 0o666); err != nil {
+			return err
+		}
+		if err := unix.Mount("/dev/"+name, to, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind device %s: %w", name, err)
+		}
+	}
+	if err := os.Mkdir(dir+"/shm", 0o755); err != nil {
+		return err
+	}
+	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	b.dirs = append(b.dirs, "/dev")
+	return selfBind(dir)
+}
+
+func emptyDirs(*base) error {
+	for _, dir := range []string{baseStage, baseEmpty, "/proc"} {
+		if err := os.Mkdir(basePlan+dir, 0o555); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// procfs mounts a whole proc: the kernel lets a sandbox mount its own only
+// while an unmasked one is in sight.
+func procfs(b *base) error {
+	if err := unix.Mount("proc", basePlan+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount proc (a container with a masked /proc forbids it: run it with an unmasked one): %w", err)
+	}
+	for _, f := range []string{"kcore", "keys", "key-users", "kmsg", "latency_stats", "timer_list", "timer_stats", "sched_debug", "sysrq-trigger", "cmdline"} {
+		if _, err := os.Lstat(basePlan + "/proc/" + f); err == nil {
+			b.masks = append(b.masks, "/proc/"+f)
+		}
+	}
+	for _, d := range []string{"acpi", "asound", "bus", "driver", "firmware", "fs", "irq", "scsi"} {
+		if _, err := os.Lstat(basePlan + "/proc/" + d); err == nil {
+			b.voids = append(b.voids, "/proc/"+d)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpuPeriod is the window of the CPU quota, in µs: the kernel's default. A
+// shorter one throttles more evenly and costs more timer interrupts.
+const cpuPeriod = 100_000
+
+// Limits bounds a group. A field that is zero is left unlimited.
+type Limits struct {
+	MemoryBytes int64 // memory and swap together
+	CPUMillis   int64 // thousandths of one CPU
+	PIDs        int64
+}
+
+// Usage is read from a group's counters. A counter that the machine does not
+// keep is zero.
+type Usage struct {
+	CPU             time.Duration
+	MemoryPeakBytes int64
+	OOMKills        int64
+	PIDsRefused     int64 // forks refused by the pids limit
+}
+
+// Group is one attempt's directories, one per hierarchy.
+type Group struct {
+	dirs []groupDir
+}
+
+type groupDir struct {
+	version     int
+	path        string
+	controllers []string
+}
+
+func (d groupDir) has(c string) bool { return slices.Contains(d.controllers, c) }
+
+// Create makes the group and sets its limits; on error nothing is left behind.
+func (m *Manager) Create(id string, lim Limits) (*Group, error) {
+	g := &Group{}
+	for _, h := range m.hier {
+		dir := groupDir{version: h.version, path: filepath.Join(h.dir, id), controllers: h.controllers}
+		if err := os.Mkdir(dir.path, 0o755); err != nil {
+			return nil, errors.Join(fmt.Errorf("make cgroup: %w", err), g.Remove())
+		}
+		g.dirs = append(g.dirs, dir)
+		if err := dir.limit(lim); err != nil {
+			return nil, errors.Join(err, g.Remove())
+		}
+	}
+	return g, nil
+}
+
+func (d groupDir) limit(lim Limits) error {
+	type set struct {
+		file, value string
+		optional    bool
+	}
+	var sets []set
+	num := func(n int64) string { return strconv.FormatInt(n, 10) }
+	if d.has(Memory) && lim.MemoryBytes > 0 {
+		if d.version == 2 {
+			// oom.group: half of a task is of no use to anyone.
+			sets = append(sets, set{"memory.max", num(lim.MemoryBytes), false},
+				set{"memory.swap.max", "0", true}, set{"memory.oom.group", "1", true})
+		} else {
+			// memsw must not be below memory: it goes second, downwards from
+			// unlimited. It is missing where swap accounting is off; then
+			// swappiness 0 keeps the group out of swap.
+			sets = append(sets, set{"memory.limit_in_bytes", num(lim.MemoryBytes), false},
+				set{"memory.memsw.limit_in_bytes", num(lim.MemoryBytes), true}, set{"memory.swappiness", "0", true})
+		}
+	}
+	if d.has(CPU) && lim.CPUMillis > 0 {
+		quota := num(lim.CPUMillis * cpuPeriod / 1000)
+		if d.version == 2 {
+			sets = append(sets, set{"cpu.max", quota + " " + num(cpuPeriod), false})
+		} else {
+			sets = append(sets, set{"cpu.cfs_period_us", num(cpuPeriod), false}, set{"cpu.cfs_quota_us", quota, false})
+		}
+	}
+	if d.has(PIDs) && lim.PIDs > 0 {
+		sets = append(sets, set{"pids.max", num(lim.PIDs), false})
+	}
+	for _, s := range sets {
+		err := write(filepath.Join(d.path, s.file), s.value)
+		if err != nil && (!s.optional || !errors.Is(err, fs.ErrNotExist)) {
+			return fmt.Errorf("set limit: %w", err)
+		}
+	}
+	return nil
+}
+
+// OpenProcs opens the files through which a process enters the group by writing
+// "0". The kernel checks the rights of who opened them, not of who writes.
+func (g *Group) OpenProcs() ([]*os.File, error) {
+	var files []*os.File
+	for _, d := range g.dirs {
+		f, err := os.OpenFile(filepath.Join(d.path, "cgroup.procs"), os.O_WRONLY, 0)
+		if err != nil {
+			for _, o := range files {
+				o.Close()
+			}
+			return nil, fmt.Errorf("open cgroup: %w", err)
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// Usage reads the counters.
+func (g *Group) Usage() Usage {
+	var u Usage
+	for _, d := range g.dirs {
+		if d.version == 2 {
+			if us, ok := d.field("cpu.stat", "usage_usec"); ok {
+				u.CPU = time.Duration(us) * time.Microsecond
+			}
+		}
+		if d.has(CPUAcct) {
+			if ns, ok := d.number("cpuacct.usage"); ok {
+				u.CPU = time.Duration(ns)
+			}
+		}
+		if d.has(Memory) {
+			d.memory(&u)
+		}
+		if d.has(PIDs) {
+			u.PIDsRefused, _ = d.field("pids.events", "max")
+		}
+	}
+	return u
+}
+
+func (d groupDir) memory(u *Usage) {
+	if d.version == 2 {
+		u.MemoryPeakBytes, _ = d.number("memory.peak")
+		u.OOMKills, _ = d.field("memory.events", "oom_kill")
+		return
+	}
+	u.MemoryPeakBytes, _ = d.number("memory.max_usage_in_bytes")
+	u.OOMKills, _ = d.field("memory.oom_control", "oom_kill")
+}
+
+func (d groupDir) number(file string) (int64, bool) {
+	b, err := os.ReadFile(filepath.Join(d.path, file))
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	return n, err == nil
+}
+
+// field reads one line "name number" of a flat keyed file.
+func (d groupDir) field(file, name string) (int64, bool) {
+	b, err := os.ReadFile(filepath.Join(d.path, file))
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == name {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			return n, err == nil
+		}
+	}
+	return 0, false
+}
+
+// KillAll kills every process in the group.
+func (g *Group) KillAll() {
+	for _, d := range g.dirs {
+		if d.version == 2 && unix.Access(filepath.Join(d.path, "cgroup.kill"), unix.W_OK) == nil {
+			_ = write(filepath.Join(d.path, "cgroup.kill"), "1")
+			continue
+		}
+		killAll(d.path)
+	}
+}
+
+// Remove removes the directories, waiting a moment for dying processes.
+func (g *Group) Remove() error {
+	var errs []error
+	for _, d := range g.dirs {
+		errs = append(errs, removeDir(d.path, true))
+	}
+	return errors.Join(errs...)
+}

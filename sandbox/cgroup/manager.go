@@ -1,0 +1,216 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hierarchy is one tree in which every attempt gets a directory. Controllers
+// that share a mount share it.
+type hierarchy struct {
+	version     int
+	dir         string // our parent group
+	base, leaf  string
+	controllers []string
+}
+
+// Manager makes and removes groups below one parent per hierarchy.
+type Manager struct {
+	hier []hierarchy
+	lock int // flocked descriptor of the first parent; -1 when closed
+}
+
+// Open makes the parent groups "holdfast-<name>" and locks them. The error is
+// *ErrMissing, ErrBusy or what the file system said.
+func Open(loc map[string]Location, name string) (*Manager, error) {
+	m := &Manager{lock: -1}
+	for _, c := range []string{Memory, CPU, PIDs, CPUAcct} {
+		l, ok := loc[c]
+		if !ok {
+			if slices.Contains(Required, c) {
+				return nil, &ErrMissing{Controller: c}
+			}
+			continue
+		}
+		dir := filepath.Join(l.Base, "holdfast-"+name)
+		if i := slices.IndexFunc(m.hier, func(h hierarchy) bool { return h.dir == dir }); i >= 0 {
+			m.hier[i].controllers = append(m.hier[i].controllers, c)
+			continue
+		}
+		m.hier = append(m.hier, hierarchy{version: l.Version, dir: dir, base: l.Base, leaf: l.Leaf, controllers: []string{c}})
+	}
+	for _, h := range m.hier {
+		if err := h.open(); err != nil {
+			return nil, err
+		}
+	}
+	fd, err := unix.Open(m.hier[0].dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup %s: %w", m.hier[0].dir, err)
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		unix.Close(fd)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: %s", ErrBusy, m.hier[0].dir)
+		}
+		return nil, fmt.Errorf("lock cgroup %s: %w", m.hier[0].dir, err)
+	}
+	m.lock = fd
+	return m, nil
+}
+
+func (h hierarchy) open() error {
+	if h.version == 2 {
+		if h.leaf != "" {
+			if err := enterLeaf(h.base, h.leaf); err != nil {
+				return err
+			}
+		}
+		if err := enable(h.base, h.controllers); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(h.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make cgroup: %w", err)
+	}
+	if h.version == 2 {
+		return enable(h.dir, h.controllers)
+	}
+	return nil
+}
+
+// enterLeaf moves this process out of base: a v2 group with processes cannot
+// give controllers to its children.
+func enterLeaf(base, leaf string) error {
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the node's own cgroup: %w", err)
+	}
+	if err := write(filepath.Join(leaf, "cgroup.procs"), strconv.Itoa(os.Getpid())); err != nil {
+		return fmt.Errorf("move the node into its own cgroup: %w", err)
+	}
+	rest, err := os.ReadFile(filepath.Join(base, "cgroup.procs"))
+	if err != nil {
+		return fmt.Errorf("look for other processes in the delegated cgroup: %w", err)
+	}
+	if pids := strings.Fields(string(rest)); len(pids) > 0 {
+		return fmt.Errorf("the delegated cgroup %s also holds processes %v: run the node in a unit of its own", base, pids)
+	}
+	return nil
+}
+
+// enable gives the controllers to dir's children.
+func enable(dir string, controllers []string) error {
+	file := filepath.Join(dir, "cgroup.subtree_control")
+	have, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read enabled controllers: %w", err)
+	}
+	var want []string
+	for _, c := range controllers {
+		if !slices.Contains(strings.Fields(string(have)), c) {
+			want = append(want, "+"+c)
+		}
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	if err := write(file, strings.Join(want, " ")); err != nil {
+		return fmt.Errorf("enable controllers %v for children of %s: %w", want, dir, err)
+	}
+	return nil
+}
+
+// Stale kills whatever lives in groups below the parent, removes them and says
+// how many attempts they belonged to. Call it before the first Create.
+func (m *Manager) Stale() (int, error) {
+	ids := map[string]bool{}
+	var errs []error
+	for _, h := range m.hier {
+		entries, err := os.ReadDir(h.dir)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("list stale cgroups: %w", err))
+			continue
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				ids[e.Name()] = true
+				errs = append(errs, removeDir(filepath.Join(h.dir, e.Name()), true))
+			}
+		}
+	}
+	return len(ids), errors.Join(errs...)
+}
+
+// Close unlocks the parents and removes them if they are empty.
+func (m *Manager) Close() error {
+	if m.lock < 0 {
+		return nil
+	}
+	var errs []error
+	for _, h := range m.hier {
+		errs = append(errs, removeDir(h.dir, false))
+	}
+	unix.Close(m.lock)
+	m.lock = -1
+	return errors.Join(errs...)
+}
+
+// removeTries bounds the wait for a group to empty: the kernel detaches dying
+// processes a moment after their death is reported. 400 tries are about 2 s.
+const removeTries = 400
+
+// removeDir removes one group, on request killing what is in it.
+func removeDir(dir string, kill bool) error {
+	wait := 50 * time.Microsecond
+	var err error
+	for range removeTries {
+		err = unix.Rmdir(dir)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		if kill {
+			killAll(dir)
+		}
+		time.Sleep(wait)
+		wait = min(wait*2, 5*time.Millisecond)
+	}
+	return fmt.Errorf("remove cgroup %s: %w", dir, err)
+}
+
+func killAll(dir string) {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	for _, f := range strings.Fields(string(b)) {
+		// 0 stands for a process outside our pid namespace: kill(0) would hit us.
+		if pid, err := strconv.Atoi(f); err == nil && pid > 1 && pid != os.Getpid() {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+// write is os.WriteFile without O_CREATE and O_TRUNC, in one write call.
+func write(file, s string) error {
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(s)); err != nil {
+		return &os.PathError{Op: "write " + strconv.Quote(s) + " to", Path: file, Err: err}
+	}
+	return nil
+}

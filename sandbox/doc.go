@@ -1,0 +1,50 @@
+// Package sandbox runs one attempt of a task in isolation on Linux: spec in,
+// streams, result out. It knows nothing of clusters.
+//
+// # Who does what
+//
+//	node ──── control socket ────> launcher ──── clone3 ────> init (PID 1) ── fork, exec ──> command
+//	  └──────────── one socket per attempt ─────────────────────┘
+//
+// The node opens what needs the host's root: the grants, as detached mounts,
+// and the cgroups, as descriptors. It never forks.
+//
+// The launcher is this program once more, started early. It is root of its own
+// user namespace and nobody on the host, and PID 1 of its own pid namespace: it
+// dies with the node, and every sandbox dies with it. For each attempt it
+// writes a script, a table of system calls, and clones an init that executes
+// the table.
+//
+// The init enters the cgroups, builds and pivots into a root of its own, gives
+// up user, capabilities and system calls, and only then asks the node for the
+// task. So policy is in force before a byte of the task is read, and no other
+// process but the node and this init ever sees the command and its environment.
+// When the command ends the init exits, and the kernel kills the rest.
+//
+// # Invariants
+//
+//   - The host's user 0 is mapped into no namespace. Every living attempt has a
+//     host user ID of its own, and in its user namespace that is the only one.
+//   - The namespaces of mounts, network and processes belong to the launcher's
+//     user namespace, where the command's user is nobody.
+//   - A path of the host is looked up once, without following symbolic links;
+//     afterwards only descriptors are used.
+//   - After Wait nothing of the attempt is left: process, mount, cgroup,
+//     descriptor or goroutine. Nothing is ever written to the host's disk, but
+//     by the command in its writable grants.
+//   - There is no weaker mode: what cannot be enforced makes Start fail.
+//
+// # Goroutines and locks
+//
+// A Sandbox has one goroutine (watch) until its end, and one per stream with a
+// writer. A Runtime has one per launcher, bound to the thread that started it.
+// Lock order: Runtime.launching, Runtime.mu; launcherClient.mu and Sandbox.mu
+// are leaves, held while none of the others is taken.
+//
+// # After a raw fork
+//
+// The init is the child of a raw clone3 of a Go process: any growth of the
+// stack, allocation or store of a Go pointer would be fatal. All of it is in
+// init.go, all nosplit, on memory outside the Go heap (image.go). Whatever can
+// be decided before the fork is decided in script.go.
+package sandbox

@@ -1,0 +1,147 @@
+package sandbox
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of an image. A plain sandbox takes about 160 steps.
+const (
+	maxSteps = 1024
+	dataSize = 512 << 10 // strings of the script: 64 targets of 4 KiB, and the filter
+	msgSize  = 192 << 10 // a task message: 96 KiB of strings and candidates for PATH
+	numRegs  = 8
+)
+
+// step is one system call of a script. args[i] is a plain value, or the result
+// of an earlier step when regs[i] is its register.
+type step struct {
+	trap uintptr
+	args [6]uintptr
+	regs [6]uint8
+	out  uint8 // register for the result; 0 is none
+	soft bool  // go on after an error
+	id   uint16
+}
+
+// image is all the memory that a forked init touches. It is mapped outside the
+// Go heap and holds addresses as plain numbers: a store of a Go pointer would
+// run the garbage collector's write barrier, and the child of a raw fork has no
+// garbage collector to talk to.
+type image struct {
+	clone  cloneArgs
+	nsteps uintptr
+	steps  [maxSteps]step
+	regs   [numRegs]uintptr
+	nodata uintptr
+	data   [dataSize]byte
+
+	pidfd int32 // written by clone3 in the parent, by clone in the child
+
+	// What follows is written by the child alone.
+	msg     [msgSize]byte
+	argv    [maxCommand + 1]uintptr
+	envv    [maxEnv + 1]uintptr
+	cands   [maxCandidates + 1]uintptr
+	control [64]byte // 16 bytes of header and three descriptors
+	iov     [2]uintptr
+	hdr     msghdr
+	report  report
+	errPipe [2]int32
+	failure [2]int32 // stage and errno, through errPipe
+	status  int32
+	usage   [18]int64 // struct rusage
+}
+
+// msghdr is the kernel's struct msghdr with addresses as numbers.
+type msghdr struct {
+	name       uintptr
+	namelen    uint32
+	_          uint32
+	iov        uintptr
+	iovlen     uintptr
+	control    uintptr
+	controllen uintptr
+	flags      int32
+	_          int32
+}
+
+// newImage maps an image. Pages are private: a child's writes stay its own.
+func newImage() (*image, error) {
+	mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(image{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("map memory for sandboxes: %w", err)
+	}
+	return (*image)(unsafe.Pointer(&mem[0])), nil
+}
+
+// script writes steps into an image. It remembers the first overflow, so that
+// callers check once.
+type script struct {
+	im    *image
+	group control // of the steps that follow
+	off   control // groups that a test switched off
+	names []string
+	full  bool
+}
+
+func newScript(im *image, off control) *script {
+	im.nsteps, im.nodata = 0, 0
+	im.regs = [numRegs]uintptr{}
+	return &script{im: im, off: off}
+}
+
+// bytes copies b into the image and returns its address.
+func (s *script) bytes(b []byte) uintptr {
+	// Eight-byte alignment, as structures are passed this way too.
+	at := (s.im.nodata + 7) &^ 7
+	if at+uintptr(len(b))+1 > dataSize {
+		s.full = true
+		return 0
+	}
+	copy(s.im.data[at:], b)
+	s.im.data[at+uintptr(len(b))] = 0
+	s.im.nodata = at + uintptr(len(b)) + 1
+	return uintptr(unsafe.Pointer(&s.im.data[at]))
+}
+
+func (s *script) str(v string) uintptr { return s.bytes([]byte(v)) }
+
+// reg marks an argument as the result that an earlier step left in register n.
+type reg uint8
+
+// do appends a step. Arguments are uintptr, int, string (its address) or reg.
+func (s *script) do(name string, trap uintptr, args ...any) *step {
+	if s.im.nsteps >= maxSteps {
+		s.full = true
+		return &step{}
+	}
+	if s.group != 0 && s.off&s.group != 0 {
+		return &step{}
+	}
+	st := &s.im.steps[s.im.nsteps]
+	*st = step{trap: trap, id: uint16(len(s.names))}
+	for i, a := range args {
+		switch v := a.(type) {
+		case uintptr:
+			st.args[i] = v
+		case int:
+			st.args[i] = uintptr(v)
+		case string:
+			st.args[i] = s.str(v)
+		case reg:
+			st.regs[i] = uint8(v)
+		default:
+			s.full = true // cannot happen: do is called with literals
+		}
+	}
+	s.names = append(s.names, name)
+	s.im.nsteps++
+	return st
+}
+
+// into keeps a step's result; maybe lets it fail.
+func (st *step) into(r reg) *step { st.out = uint8(r); return st }
+func (st *step) maybe() *step     { st.soft = true; return st }

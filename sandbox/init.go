@@ -1,0 +1,274 @@
+package sandbox
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What follows runs in the child of a raw clone3 of a Go process: one thread,
+// no scheduler, no garbage collector, no stack growth. Every function is
+// nosplit and touches only its image; nothing allocates, nothing stores a Go
+// pointer. All decisions were taken before the fork, by the script's writer.
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
+func afterForkInChild()
+
+// cloneArgs is the kernel's struct clone_args, version 2.
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// initSock is the descriptor of the init's socket after the script ran.
+const initSock = 3
+
+// forkInit clones and returns the child's pid. The child never returns: it runs
+// the image, or just waits to be killed when the image has no steps.
+//
+//go:noinline
+//go:norace
+//go:nocheckptr
+func forkInit(im *image) (int, syscall.Errno) {
+	growStack() // the child must not need more than we have
+	syscall.ForkLock.Lock()
+	beforeFork() // no signal may reach a handler in the child
+	pid, _, e := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&im.clone)), unsafe.Sizeof(im.clone), 0)
+	if e != 0 || pid != 0 {
+		afterFork()
+		syscall.ForkLock.Unlock()
+		return int(pid), e
+	}
+	afterForkInChild()
+	initMain(im)
+	return 0, 0
+}
+
+var opaqueZero int
+
+// growStack makes the stack large enough for a chain of nosplit calls.
+//
+//go:noinline
+func growStack() byte {
+	var b [16 << 10]byte
+	return b[opaqueZero]
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func sys(trap, a, b, c uintptr) (uintptr, syscall.Errno) {
+	r, _, e := syscall.RawSyscall6(trap, a, b, c, 0, 0, 0)
+	return r, e
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func exit(code uintptr) {
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, code, 0, 0)
+	}
+}
+
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func say(im *image, kind int32, step int32, e syscall.Errno) {
+	im.report.Kind, im.report.Step, im.report.Errno = kind, step, int32(e)
+	sys(unix.SYS_WRITE, initSock, uintptr(unsafe.Pointer(&im.report)), unsafe.Sizeof(im.report))
+}
+
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func initMain(im *image) {
+	for i := uintptr(0); i < im.nsteps && i < maxSteps; i++ {
+		s := &im.steps[i]
+		for j := range s.args {
+			if r := s.regs[j]; r != 0 {
+				s.args[j] = im.regs[r&(numRegs-1)]
+			}
+		}
+		r, _, e := syscall.RawSyscall6(s.trap, s.args[0], s.args[1], s.args[2], s.args[3], s.args[4], s.args[5])
+		if e != 0 && !s.soft {
+			say(im, reportSetup, int32(s.id), e)
+			exit(120)
+		}
+		if s.out != 0 {
+			im.regs[s.out&(numRegs-1)] = r
+		}
+	}
+	if im.nsteps == 0 { // holds a user namespace open until it is killed
+		for {
+			sys(unix.SYS_PPOLL, 0, 0, 0)
+		}
+	}
+	say(im, reportReady, 0, 0)
+	initTask(im)
+}
+
+// initTask receives the task, runs it and reports its end. When it exits, the
+// kernel kills everything in the pid namespace: daemons, stopped processes and
+// whatever else the command left behind.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func initTask(im *image) {
+	im.iov = [2]uintptr{uintptr(unsafe.Pointer(&im.msg)), msgSize}
+	im.hdr.iov, im.hdr.iovlen = uintptr(unsafe.Pointer(&im.iov)), 1
+	im.hdr.control, im.hdr.controllen = uintptr(unsafe.Pointer(&im.control)), unsafe.Sizeof(im.control)
+	n, e := sys(unix.SYS_RECVMSG, initSock, uintptr(unsafe.Pointer(&im.hdr)), unix.MSG_CMSG_CLOEXEC)
+	if e != 0 || n == 0 {
+		exit(0) // the node changed its mind or died
+	}
+	if !parse(im, n) {
+		say(im, reportExecFailed, stageMessage, syscall.EBADMSG)
+		exit(121)
+	}
+	if _, e = sys(unix.SYS_PIPE2, uintptr(unsafe.Pointer(&im.errPipe)), unix.O_CLOEXEC, 0); e != 0 {
+		say(im, reportExecFailed, stageFork, e)
+		exit(121)
+	}
+	pid, e := sys(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_PIDFD, 0, uintptr(unsafe.Pointer(&im.pidfd)))
+	if e != 0 {
+		say(im, reportExecFailed, stageFork, e)
+		exit(121)
+	}
+	if pid == 0 {
+		execTask(im)
+	}
+	// Only the command may hold the streams, or the node never sees their end.
+	sys(unix.SYS_CLOSE_RANGE, 0, 2, 0)
+	sys(unix.SYS_CLOSE, uintptr(im.errPipe[1]), 0, 0)
+	n, _ = sys(unix.SYS_READ, uintptr(im.errPipe[0]), uintptr(unsafe.Pointer(&im.failure)), unsafe.Sizeof(im.failure))
+	if n == unsafe.Sizeof(im.failure) {
+		say(im, reportExecFailed, im.failure[0], syscall.Errno(im.failure[1]))
+		exit(121)
+	}
+	sendStarted(im)
+	sys(unix.SYS_CLOSE, uintptr(im.pidfd), 0, 0)
+	sys(unix.SYS_CLOSE, uintptr(im.errPipe[0]), 0, 0)
+	for {
+		w, _, e := syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&im.status)), 0, uintptr(unsafe.Pointer(&im.usage)), 0, 0)
+		if e == syscall.EINTR {
+			continue
+		}
+		if e != 0 {
+			exit(122)
+		}
+		if w == pid {
+			break
+		}
+	}
+	im.report.Status = im.status
+	im.report.User = im.usage[0]*1e6 + im.usage[1]
+	im.report.System = im.usage[2]*1e6 + im.usage[3]
+	im.report.MaxRSS = im.usage[4]
+	say(im, reportExited, 0, 0)
+	exit(0)
+}
+
+// execTask is the command's process between fork and exec.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func execTask(im *image) {
+	sys(unix.SYS_SETSID, 0, 0, 0)
+	for fd := uintptr(0); fd < 3; fd++ {
+		sys(unix.SYS_FCNTL, fd, unix.F_SETFD, 0) // received close-on-exec
+	}
+	im.failure[0] = stageWorkDir
+	_, e := sys(unix.SYS_CHDIR, uintptr(unsafe.Pointer(&im.msg[16])), 0, 0)
+	if e == 0 {
+		im.failure[0] = stageExec
+		e = syscall.ENOENT
+		for i := 0; i < maxCandidates && im.cands[i] != 0; i++ {
+			_, last := sys(unix.SYS_EXECVE, im.cands[i], uintptr(unsafe.Pointer(&im.argv)), uintptr(unsafe.Pointer(&im.envv)))
+			// As execvp: a file that may not be run says more than a missing one.
+			if last != syscall.ENOENT && last != syscall.ENOTDIR {
+				e = last
+				if last != syscall.EACCES {
+					break
+				}
+			}
+		}
+	}
+	im.failure[1] = int32(e)
+	sys(unix.SYS_WRITE, uintptr(im.errPipe[1]), uintptr(unsafe.Pointer(&im.failure)), unsafe.Sizeof(im.failure))
+	exit(127)
+}
+
+// parse finds the strings in a message of n bytes and checks that three
+// descriptors came with it and became 0, 1 and 2.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func parse(im *image, n uintptr) bool {
+	head := (*[4]uint32)(unsafe.Pointer(&im.msg))
+	fds := (*[3]int32)(unsafe.Pointer(&im.control[unix.SizeofCmsghdr]))
+	if n < 17 || n > msgSize || uintptr(head[3]) != n || im.msg[n-1] != 0 ||
+		im.hdr.controllen < unix.SizeofCmsghdr+12 || fds[0] != 0 || fds[1] != 1 || fds[2] != 2 {
+		return false
+	}
+	if head[0] > maxCandidates || head[1] > maxCommand || head[2] > maxEnv {
+		return false
+	}
+	at := uintptr(16)
+	for at < n && im.msg[at] != 0 { // the work folder
+		at++
+	}
+	at++
+	for list := 0; list < 3; list++ {
+		for i := uint32(0); i < head[list]; i++ {
+			if at >= n {
+				return false
+			}
+			p := uintptr(unsafe.Pointer(&im.msg)) + at
+			switch list {
+			case 0:
+				im.cands[i] = p
+			case 1:
+				im.argv[i] = p
+			default:
+				im.envv[i] = p
+			}
+			for at < n && im.msg[at] != 0 {
+				at++
+			}
+			at++
+		}
+	}
+	return at == n
+}
+
+// sendStarted reports the start and passes the command's pidfd, with which the
+// node can send it a signal.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func sendStarted(im *image) {
+	im.report.Kind, im.report.Step, im.report.Errno = reportStarted, 0, 0
+	im.iov = [2]uintptr{uintptr(unsafe.Pointer(&im.report)), unsafe.Sizeof(im.report)}
+	c := (*unix.Cmsghdr)(unsafe.Pointer(&im.control))
+	c.Len, c.Level, c.Type = unix.SizeofCmsghdr+4, unix.SOL_SOCKET, unix.SCM_RIGHTS
+	*(*int32)(unsafe.Pointer(&im.control[unix.SizeofCmsghdr])) = im.pidfd
+	im.hdr.flags, im.hdr.controllen = 0, unix.SizeofCmsghdr+8
+	sys(unix.SYS_SENDMSG, initSock, uintptr(unsafe.Pointer(&im.hdr)), 0)
+}

@@ -1,0 +1,43 @@
+package sandbox
+
+import "time"
+
+// EndReason says why an attempt ended.
+type EndReason string
+
+// The reasons. The first two come from the command itself.
+const (
+	EndExit        EndReason = "exit"          // the command exited; see ExitCode
+	EndSignal      EndReason = "signal"        // a signal ended the command; see Signal
+	EndTimeout     EndReason = "timeout"       // WallTime or the context's deadline passed
+	EndOutOfMemory EndReason = "out_of_memory" // the kernel killed it at MemoryBytes
+	EndCancelled   EndReason = "cancelled"     // the context or the caller cancelled it
+	EndLost        EndReason = "lost"          // the sandbox vanished, or the node lost its lease
+	EndShutdown    EndReason = "shutdown"      // the node is stopping
+	EndStartFailed EndReason = "start_failed"  // the command could not be executed; see Message
+)
+
+// Result is how one attempt ended. When it is out, no process, mount, cgroup
+// or descriptor of the attempt is left.
+type Result struct {
+	ExitCode int       // of the command; -1 when it did not exit by itself
+	Signal   string    // for example "SIGKILL"; empty when it exited by itself
+	Reason   EndReason //
+	Message  string    // for people; empty when there is nothing to add
+	Usage    Usage
+}
+
+// Usage is what the attempt consumed, by the counters of its cgroups.
+type Usage struct {
+	CPU, Wall       time.Duration
+	MemoryPeakBytes int64
+}
+
+// Ability is one thing the isolation needs or uses on this machine.
+type Ability struct {
+	Name      string // for example user_namespace, cgroup_memory, seccomp
+	Available bool
+	Enforced  bool   // every sandbox has it, or does not start
+	Detail    string // for example "v1 at /sys/fs/cgroup/memory"
+	Remedy    string // what to do when it is missing
+}

@@ -1,0 +1,285 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"holdfast/sandbox/cgroup"
+)
+
+// Config of a Runtime.
+type Config struct {
+	// CgroupParent names this node's groups ("holdfast-<CgroupParent>") and must
+	// be its own among the nodes of one machine: [a-z0-9-]{1,64}.
+	CgroupParent string
+	// UIDBase is the first host user ID of the range that attempts run under,
+	// one each, and UIDCount its length. Nobody else may use the range. Zero
+	// takes 65,536 IDs above 2,000,000,000, chosen by CgroupParent.
+	UIDBase, UIDCount int
+	// Logger may be nil.
+	Logger hclog.Logger
+}
+
+const (
+	defaultUIDCount = 1 << 16
+	// Above systemd's ranges (they end at 1,879,048,191) and with all slots
+	// below 2^31-1, which some tools take for the largest ID.
+	defaultUIDStart = 2_000_000_000
+	defaultUIDSlots = 2048
+)
+
+// startPatience bounds the setup of one sandbox, which takes a few ms. A
+// machine that pages may take long; a hung one must not hold callers for ever.
+const startPatience = 30 * time.Second
+
+// Runtime starts sandboxes on this machine. It is safe for concurrent use.
+type Runtime struct {
+	log       hclog.Logger
+	uidBase   int
+	uidCount  int
+	host      hostFacts
+	cgroups   *cgroup.Manager
+	off       control // set by tests of this package alone
+	wg        sync.WaitGroup
+	closeOnce sync.Once
+
+	launching sync.Mutex // held while a launcher starts; before mu
+
+	mu       sync.Mutex
+	cannot   *ErrCannotIsolate // why nothing can run; nil when it can
+	launcher *launcherClient
+	living   map[string]*Sandbox
+	slots    slots
+	closed   bool
+}
+
+// New looks at the machine and starts the launcher. A machine that cannot
+// isolate is no error here: such a node can still do everything but run tasks.
+// Then Check says why, and Start refuses.
+func New(cfg Config) (*Runtime, error) { return newRuntime(cfg, 0) }
+
+func newRuntime(cfg Config, off control) (*Runtime, error) {
+	if err := validID(cfg.CgroupParent); err != nil {
+		return nil, fmt.Errorf("sandbox configuration: CgroupParent: %w", err)
+	}
+	if cfg.UIDBase == 0 && cfg.UIDCount == 0 {
+		h := fnv.New32a()
+		h.Write([]byte(cfg.CgroupParent))
+		cfg.UIDCount = defaultUIDCount
+		cfg.UIDBase = defaultUIDStart + int(h.Sum32()%defaultUIDSlots)*defaultUIDCount
+	}
+	if cfg.UIDBase < 1 || cfg.UIDCount < 2 || cfg.UIDBase+cfg.UIDCount > 1<<32-2 {
+		return nil, fmt.Errorf("sandbox configuration: user IDs %d to %d are no range of ordinary users", cfg.UIDBase, cfg.UIDBase+cfg.UIDCount-1)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	r := &Runtime{
+		log:      cfg.Logger.Named("sandbox"),
+		uidBase:  cfg.UIDBase,
+		uidCount: cfg.UIDCount,
+		host:     readHostFacts(),
+		off:      off,
+		living:   map[string]*Sandbox{},
+		slots:    newSlots(cfg.UIDCount),
+	}
+	r.cannot = r.host.missing()
+	if r.cannot == nil {
+		m, err := cgroup.Open(r.host.controllers, cfg.CgroupParent)
+		if err != nil {
+			r.cannot = cannotCgroup(err)
+		}
+		r.cgroups = m
+	}
+	if r.cannot == nil {
+		if _, err := r.launch(); err != nil {
+			r.cannot = cannotLaunch(err)
+		}
+	}
+	if r.cannot != nil {
+		r.log.Warn("this machine cannot run tasks", "ability", r.cannot.Ability, "reason", r.cannot.Reason, "remedy", r.cannot.Remedy)
+	}
+	return r, nil
+}
+
+// Check says whether sandboxes can be started; otherwise *ErrCannotIsolate.
+func (r *Runtime) Check() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cannot != nil {
+		return r.cannot
+	}
+	return nil
+}
+
+// ErrClosed is returned by Start after Close.
+var ErrClosed = errors.New("the sandbox runtime is closed")
+
+// launch returns the living launcher; it starts a new one if the last died.
+func (r *Runtime) launch() (*launcherClient, error) {
+	r.launching.Lock()
+	defer r.launching.Unlock()
+	r.mu.Lock()
+	l, closed := r.launcher, r.closed
+	r.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	if l != nil {
+		if l.alive() {
+			return l, nil
+		}
+		r.log.Error("the sandbox launcher died; starting another")
+		l.Close()
+	}
+	l, err := startLauncher(r.uidBase, r.uidCount)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		l.Close()
+		return nil, ErrClosed
+	}
+	r.launcher = l
+	return l, nil
+}
+
+// RemoveStale kills and removes what a dead predecessor with the same
+// CgroupParent left behind, and says how many attempts that was. Mounts, pid
+// namespaces and their processes died with the predecessor's launcher; what
+// remains are cgroups. Call it before the first Start.
+func (r *Runtime) RemoveStale() (int, error) {
+	if r.cgroups == nil {
+		return 0, nil
+	}
+	r.mu.Lock()
+	n := len(r.living)
+	r.mu.Unlock()
+	if n > 0 {
+		return 0, fmt.Errorf("remove stale sandboxes: %d of our own are alive; it must come before the first start", n)
+	}
+	return r.cgroups.Stale()
+}
+
+// Close kills every sandbox with EndShutdown, waits until they are gone and
+// stops the launcher.
+func (r *Runtime) Close() error {
+	var err error
+	r.closeOnce.Do(func() {
+		r.mu.Lock()
+		r.closed = true
+		living := make([]*Sandbox, 0, len(r.living))
+		for _, s := range r.living {
+			living = append(living, s)
+		}
+		r.mu.Unlock()
+		for _, s := range living {
+			s.Kill(EndShutdown)
+		}
+		r.wg.Wait()
+		r.launching.Lock() // a start in flight notices closed
+		defer r.launching.Unlock()
+		if r.launcher != nil {
+			r.launcher.Close()
+		}
+		if r.cgroups != nil {
+			err = r.cgroups.Close()
+		}
+	})
+	return err
+}
+
+// reserve takes the ID and a user for an attempt.
+func (r *Runtime) reserve(s *Sandbox) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return ErrClosed
+	case r.cannot != nil:
+		return r.cannot
+	case r.living[s.id] != nil:
+		return invalid("ID", "a sandbox %q is alive", s.id)
+	}
+	uid, ok := r.slots.take()
+	if !ok {
+		return fmt.Errorf("start sandbox %s: all %d user IDs are in use: wait for a sandbox to end or widen the range", s.id, r.uidCount-1)
+	}
+	s.uid = uid
+	r.living[s.id] = s
+	r.wg.Add(1)
+	return nil
+}
+
+func (r *Runtime) release(s *Sandbox) {
+	r.mu.Lock()
+	delete(r.living, s.id)
+	r.slots.give(s.uid)
+	r.mu.Unlock()
+	r.wg.Done()
+}
+
+// Start starts one sandbox and returns when the isolation is in force and the
+// command was handed over. A command that cannot be executed is no error here
+// but a Result with EndStartFailed. When ctx ends, the sandbox is killed, with
+// EndTimeout after a deadline and EndCancelled otherwise.
+//
+// The error is *ErrInvalidSpec, *ErrCannotIsolate, ErrClosed, ctx's, or a
+// failure of the machine.
+func (r *Runtime) Start(ctx context.Context, spec Spec, out Streams) (*Sandbox, error) {
+	spec, err := spec.normalize()
+	if err != nil {
+		return nil, err
+	}
+	task, err := encodeTask(spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s := newSandbox(r, spec)
+	if err := r.reserve(s); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx, spec, out, task); err != nil {
+		s.abandon()
+		return nil, fmt.Errorf("start sandbox %s: %w", spec.ID, err)
+	}
+	s.arm(ctx)
+	return s, nil
+}
+
+// slots hands out users 1 to n-1 in turn, so that one is reused as late as
+// possible. User 0 is the launcher.
+type slots struct {
+	used []bool
+	next int
+	free int
+}
+
+func newSlots(n int) slots { return slots{used: make([]bool, n), next: 1, free: n - 1} }
+
+func (s *slots) take() (int, bool) {
+	if s.free == 0 {
+		return 0, false
+	}
+	for s.used[s.next] || s.next == 0 {
+		s.next = (s.next + 1) % len(s.used)
+	}
+	uid := s.next
+	s.used[uid] = true
+	s.next = (s.next + 1) % len(s.used)
+	s.free--
+	return uid, true
+}
+
+func (s *slots) give(uid int) { s.used[uid] = false; s.free++ }

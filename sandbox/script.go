@@ -1,0 +1,230 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// control is a part of the isolation that a test of this package can switch
+// off, to show that the test would notice. Nothing outside can.
+type control uint32
+
+const (
+	ctlNet control = 1 << iota
+	ctlReadOnly
+	ctlCaps
+	ctlNoNewPrivs
+	ctlSeccomp
+	ctlUser    // user ID of its own and nested user namespace
+	ctlMask    // covers over parts of proc
+	ctlPrivate // own root: pivot
+	ctlNested  // no user namespaces below
+	ctlCgroups // handled by the node
+)
+
+// taskID is the user and group of a task inside.
+const taskID = 1000
+
+// Registers of the script.
+const (
+	rFile reg = 1 + iota
+	rSock
+	rUserSysctl
+)
+
+const plain = unix.MS_NOSUID | unix.MS_NODEV
+
+// write writes the script of one init: everything between clone3 and the wait
+// for the task. The order matters in the places that say so.
+func (l *launcher) write(req request, sock int, cgroups, mounts []int) ([]string, error) {
+	s := newScript(l.im, req.Off)
+	s.do("keep the socket", unix.SYS_DUP3, sock, initSock, unix.O_CLOEXEC)
+	s.do("die with the launcher", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	s.cgroups(cgroups)
+	s.signals(l.ignored)
+	s.root(&l.base, req)
+	for i, m := range req.Mounts {
+		s.grant(m, mounts[i])
+	}
+	s.pivot()
+	s.group = ctlNet
+	s.loopback()
+	s.group = 0
+	s.do("set hostname", unix.SYS_SETHOSTNAME, "sandbox", len("sandbox"))
+	s.identity(req.UID, l.lastCap)
+	s.group = ctlNoNewPrivs
+	s.do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	s.group = 0
+	for _, r := range l.limits {
+		v := binary.NativeEndian.AppendUint64(nil, r.value)
+		s.do(fmt.Sprintf("set resource limit %d", r.resource), unix.SYS_PRLIMIT64, 0, r.resource, s.bytes(append(v, v...)), 0)
+	}
+	s.do("start a session", unix.SYS_SETSID)
+	s.do("close the launcher's streams", unix.SYS_CLOSE_RANGE, 0, 2, 0)
+	s.do("close everything else", unix.SYS_CLOSE_RANGE, initSock+1, int(^uint32(0)), 0)
+	s.seccomp(l.filter)
+	if s.full {
+		return nil, errors.New("the sandbox's setup does not fit into its image: fewer or shorter grants")
+	}
+	return s.names, nil
+}
+
+// cgroups enters the groups first, so that all memory that follows is theirs,
+// and hides the path above them.
+func (s *script) cgroups(fds []int) {
+	for _, fd := range fds {
+		s.do("enter the cgroup", unix.SYS_WRITE, fd, "0", 1)
+	}
+	s.do("unshare the cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
+	// The first to go when the host itself runs out of memory.
+	s.do("open oom_score_adj", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/thread-self/oom_score_adj", unix.O_WRONLY, 0).maybe().into(rFile)
+	s.do("write oom_score_adj", unix.SYS_WRITE, rFile, "900", 3).maybe()
+}
+
+func (s *script) signals(ignored []int) {
+	for _, sig := range ignored {
+		// struct sigaction of the kernel: handler (SIG_DFL is 0), flags, restorer, mask
+		s.do("restore signal", unix.SYS_RT_SIGACTION, sig, s.bytes(make([]byte, 32)), 0, 8)
+	}
+}
+
+func (s *script) mount(name, source, target, fstype string, flags int, data string) {
+	s.do(name, unix.SYS_MOUNT, source, target, fstype, flags, data)
+}
+
+// root builds the new root in baseStage.
+func (s *script) root(b *base, req request) {
+	s.mount("mount the root", "tmpfs", baseStage, "tmpfs", plain, "size=1m,nr_inodes=2k,mode=755")
+	for _, dir := range b.dirs {
+		s.mkdir(dir)
+		s.mount("bind "+dir, dir, baseStage+dir, "", unix.MS_BIND|unix.MS_REC, "")
+	}
+	for name, to := range b.links {
+		s.do("link "+name, unix.SYS_SYMLINKAT, to, unix.AT_FDCWD, baseStage+name)
+	}
+	s.mkdir("/proc")
+	s.mkdir("/tmp")
+	// A proc of another pid namespace shows other processes, and the kernel
+	// refuses one while only a masked proc is in sight: so it comes while the
+	// launcher's whole one is.
+	s.mount("mount proc", "proc", baseStage+"/proc", "proc", plain|unix.MS_NOEXEC, "hidepid=2")
+	// Kept open: below the read-only bind the file could not be written.
+	s.do("open the user sysctls", unix.SYS_OPENAT, unix.AT_FDCWD, baseStage+"/proc/sys/user", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).into(rUserSysctl)
+	s.group = ctlMask
+	s.mount("bind /proc/sys", baseStage+"/proc/sys", baseStage+"/proc/sys", "", unix.MS_BIND, "")
+	s.mount("make /proc/sys read-only", "", baseStage+"/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|plain|unix.MS_NOEXEC, "")
+	for _, f := range b.masks {
+		s.mount("mask "+f, baseStage+"/dev/null", baseStage+f, "", unix.MS_BIND, "")
+	}
+	for _, d := range b.voids {
+		s.mount("mask "+d, baseEmpty, baseStage+d, "", unix.MS_BIND, "")
+	}
+	s.group = 0
+	// Charged to the attempt's memory, so its limit holds for their sum.
+	size := fmt.Sprintf("size=%d,nr_inodes=%d,mode=1777", req.TmpBytes, min(max(req.TmpBytes/4096, 64), 256<<10))
+	s.mount("mount /tmp", "tmpfs", baseStage+"/tmp", "tmpfs", plain, size)
+	s.mount("mount /dev/shm", "tmpfs", baseStage+"/dev/shm", "tmpfs", plain|unix.MS_NOEXEC, size)
+}
+
+func (s *script) mkdir(dir string) {
+	s.do("make "+dir, unix.SYS_MKDIRAT, unix.AT_FDCWD, baseStage+dir, 0o755)
+}
+
+// grant attaches a mount that the node opened, already read-only where it must
+// be. No path of the host is looked up here: there is none.
+func (s *script) grant(m mountTarget, fd int) {
+	for i := 1; i < len(m.Target); i++ {
+		if m.Target[i] == '/' {
+			// /tmp exists, and grants may share parents.
+			s.do("make parents of "+m.Target, unix.SYS_MKDIRAT, unix.AT_FDCWD, baseStage+m.Target[:i], 0o755).maybe()
+		}
+	}
+	if m.Dir {
+		s.mkdir(m.Target)
+	} else {
+		s.do("make "+m.Target, unix.SYS_OPENAT, unix.AT_FDCWD, baseStage+m.Target, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
+	}
+	s.do("attach the grant at "+m.Target, unix.SYS_MOVE_MOUNT, fd, "", unix.AT_FDCWD, baseStage+m.Target, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+// pivot enters the new root and lets go of the launcher's.
+func (s *script) pivot() {
+	s.group = ctlPrivate
+	s.do("enter the root", unix.SYS_CHDIR, baseStage)
+	s.do("pivot", unix.SYS_PIVOT_ROOT, ".", ".")
+	s.do("drop the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	s.do("go to the root", unix.SYS_CHDIR, "/")
+	s.group = ctlReadOnly
+	s.mount("make the root read-only", "", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|plain, "")
+	s.group = 0
+}
+
+func (s *script) loopback() {
+	ifreq := make([]byte, 40) // struct ifreq: name, then flags
+	copy(ifreq, "lo")
+	binary.NativeEndian.PutUint16(ifreq[16:], unix.IFF_UP|unix.IFF_RUNNING)
+	s.do("open a socket for lo", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).into(rSock)
+	s.do("bring lo up", unix.SYS_IOCTL, rSock, unix.SIOCSIFFLAGS, s.bytes(ifreq))
+}
+
+// identity gives up root of the launcher's namespace for a user of its own, and
+// puts that user into a namespace where it is the only one and owns nothing:
+// mounts, network and processes belong to the launcher's namespace.
+func (s *script) identity(uid, lastCap int) {
+	s.group = ctlUser
+	s.do("set group", unix.SYS_SETRESGID, uid, uid, uid)
+	s.dropBounding(lastCap)
+	s.group = ctlUser
+	s.do("set user", unix.SYS_SETRESUID, uid, uid, uid)
+	// Files in /proc/self belong to root while a process is not dumpable.
+	s.do("be dumpable for the maps", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
+	s.do("unshare the user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+	line := fmt.Sprintf("%d %d 1", taskID, uid)
+	for _, f := range [][2]string{{"uid_map", line}, {"setgroups", "deny"}, {"gid_map", line}} {
+		s.file("/proc/self/"+f[0], f[1])
+	}
+	s.group = ctlNested
+	s.do("open max_user_namespaces", unix.SYS_OPENAT, rUserSysctl, "max_user_namespaces", unix.O_WRONLY|unix.O_CLOEXEC, 0).into(rFile)
+	s.do("forbid user namespaces below", unix.SYS_WRITE, rFile, "0", 1)
+	// A new user namespace starts with every capability and a full bounding set.
+	s.dropBounding(lastCap)
+	s.group = ctlCaps
+	const bits = 0xef // NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, and the locks of all four
+	s.do("lock securebits", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, bits)
+	s.do("clear ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	s.do("drop capabilities", unix.SYS_CAPSET, s.bytes(unsafe.Slice((*byte)(unsafe.Pointer(&header)), unsafe.Sizeof(header))), s.bytes(make([]byte, 24)))
+	s.group = 0
+	// The image holds the task's environment once it came.
+	s.do("be undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
+	// Changing the user cleared it.
+	s.do("die with the launcher", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+}
+
+func (s *script) dropBounding(lastCap int) {
+	s.group = ctlCaps
+	for c := range lastCap + 1 {
+		s.do(fmt.Sprintf("drop capability %d from the bounding set", c), unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c)
+	}
+}
+
+func (s *script) file(name, text string) {
+	s.do("open "+name, unix.SYS_OPENAT, unix.AT_FDCWD, name, unix.O_WRONLY|unix.O_CLOEXEC, 0).into(rFile)
+	s.do("write "+path.Base(name)+" "+strings.TrimSpace(text), unix.SYS_WRITE, rFile, text, len(text))
+}
+
+// seccomp comes last: from here on the filter binds the init too.
+func (s *script) seccomp(filter []unix.SockFilter) {
+	s.group = ctlSeccomp
+	raw := unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), len(filter)*int(unsafe.Sizeof(filter[0])))
+	prog := binary.NativeEndian.AppendUint64(nil, uint64(len(filter)))
+	prog = binary.NativeEndian.AppendUint64(prog, uint64(s.bytes(raw)))
+	s.do("install the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, s.bytes(prog))
+	s.group = 0
+}
