@@ -42,10 +42,15 @@ func (m *Mux) admit(ctx context.Context, info *quic.ClientInfo) (context.Context
 // accept runs until the listener closes.
 func (m *Mux) accept(ln *quic.Listener) {
 	defer m.wg.Done()
+	defer close(m.done)
 	for {
 		q, err := ln.Accept(m.ctx)
 		if err != nil {
-			return // only when the Mux closes, or the socket died under us
+			if m.ctx.Err() == nil {
+				m.failure = fmt.Errorf("transport: the socket %s failed: %w", m.Addr(), err)
+				m.cfg.Logger.Error("no longer serving", "error", m.failure)
+			}
+			return
 		}
 		if !m.track() {
 			_ = q.CloseWithError(codeShutdown, "shutting down")

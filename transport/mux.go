@@ -36,6 +36,8 @@ type Mux struct {
 	dials    map[dialKey]*dialling
 	warm     map[dialKey]*warmth
 	closing  chan struct{} // closed when Close is done
+	done     chan struct{} // closed when nothing is accepted any more
+	failure  error         // why, unless by Close; written before done is closed
 }
 
 // Handler serves one accepted connection. It returns when the connection ends
@@ -70,6 +72,7 @@ func Listen(cfg Config) (*Mux, error) {
 		dials:    map[dialKey]*dialling{},
 		warm:     map[dialKey]*warmth{},
 		closing:  make(chan struct{}),
+		done:     make(chan struct{}),
 	}
 	m.gate = newGate(&m.cfg.Limits)
 	m.ctx, m.cancel = context.WithCancel(context.Background()) // the Mux's own life
@@ -132,6 +135,21 @@ func (m *Mux) Serve() error {
 	m.wg.Add(1)
 	go m.accept(ln)
 	return nil
+}
+
+// Done is closed when the Mux no longer serves: after Close, or because the
+// socket failed (Err tells which). A node whose socket failed is deaf and must
+// stop, so that others take its work.
+func (m *Mux) Done() <-chan struct{} { return m.done }
+
+// Err returns why the Mux stopped serving: nil before that and after Close.
+func (m *Mux) Err() error {
+	select {
+	case <-m.done:
+		return m.failure
+	default:
+		return nil
+	}
 }
 
 // track counts a goroutine that is about to start, unless the Mux is closed.
@@ -250,6 +268,9 @@ func (m *Mux) Close() error {
 	ln := m.ln
 	m.mu.Unlock()
 	defer close(m.closing)
+	if ln == nil {
+		close(m.done)
+	}
 	m.cancel()
 	m.closeWhere(codeShutdown, "shutting down", func(*Conn) bool { return true })
 	var errs []error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -283,5 +284,49 @@ func TestBadAddresses(t *testing.T) {
 	}
 	if _, err := a.Dial(t.Context(), "127.0.0.1:1", transport.Class(99), ""); !errors.Is(err, transport.ErrBadClass) {
 		t.Error(err)
+	}
+}
+
+// A node that no longer hears anybody must learn of it.
+func TestSocketFailureIsReported(t *testing.T) {
+	c := transporttest.New(t, "blue")
+	a, b := echoNode(t, c), echoNode(t, c)
+	if a.Err() != nil {
+		t.Error(a.Err())
+	}
+	a.Crash()
+	receive(t, "the failure is reported", a.Done())
+	if a.Err() == nil {
+		t.Error("no reason given")
+	}
+	_ = b.Close()
+	receive(t, "the end is reported", b.Done())
+	if b.Err() != nil {
+		t.Errorf("closed on purpose, and yet %v", b.Err())
+	}
+	never := c.Node(t)
+	_ = never.Close()
+	receive(t, "the end of a Mux that never served", never.Done())
+}
+
+func TestNamesAndWildcards(t *testing.T) {
+	c := transporttest.New(t, "blue")
+	b := echoNode(t, c, func(cfg *transport.Config) { cfg.Addr = ":0" })
+	_, port, err := net.SplitHostPort(b.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, listen := range []string{"127.0.0.1:0", ":0"} {
+		a := c.Node(t, func(cfg *transport.Config) { cfg.Addr = listen })
+		for _, host := range []string{"localhost", "127.0.0.1"} {
+			conn, err := a.Dial(t.Context(), net.JoinHostPort(host, port), transport.RPC, b.ID)
+			if err != nil {
+				t.Errorf("from %s to %s: %v", listen, host, err)
+				continue
+			}
+			if err := ping(conn); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/transport"
+	"holdfast/transport/evidence"
 	"holdfast/transport/internal/transporttest"
 
 	"github.com/hashicorp/go-hclog"
@@ -85,14 +87,14 @@ func (c *counting) count() int {
 	return c.n
 }
 
-func startVoter(t *testing.T, e *end, conf raft.Configuration, trailing uint64) *voter {
+func startVoter(t *testing.T, e *end, conf raft.Configuration, timer time.Duration) *voter {
 	t.Helper()
 	v := &voter{end: e, fsm: &machine{}, preVotes: &counting{Transport: e.Transport}}
 	cfg := raft.DefaultConfig()
 	cfg.LocalID = e.id
-	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 300*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
+	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = timer, timer, timer*2/3
 	cfg.CommitTimeout = 5 * time.Millisecond
-	cfg.TrailingLogs = trailing
+	cfg.TrailingLogs = 8 // so that a new node needs a snapshot
 	cfg.Logger = hclog.NewNullLogger()
 	store, snaps := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
 	if len(conf.Servers) > 0 {
@@ -108,7 +110,10 @@ func startVoter(t *testing.T, e *end, conf raft.Configuration, trailing uint64) 
 	return v
 }
 
-func startCluster(t *testing.T, c *transporttest.Cluster, n int) []*voter {
+// short timers, for tests in which raft elects by itself.
+const short = 300 * time.Millisecond
+
+func startCluster(t *testing.T, c *transporttest.Cluster, n int, timer time.Duration) []*voter {
 	t.Helper()
 	var ends []*end
 	var conf raft.Configuration
@@ -119,7 +124,7 @@ func startCluster(t *testing.T, c *transporttest.Cluster, n int) []*voter {
 	}
 	var vs []*voter
 	for _, e := range ends {
-		vs = append(vs, startVoter(t, e, conf, 8))
+		vs = append(vs, startVoter(t, e, conf, timer))
 	}
 	return vs
 }
@@ -153,7 +158,7 @@ func apply(t *testing.T, vs []*voter, n int) {
 // snapshots and uses pre-vote over this transport.
 func TestRealRaft(t *testing.T) {
 	c := transporttest.New(t, "blue")
-	vs := startCluster(t, c, 3)
+	vs := startCluster(t, c, 3, short)
 	apply(t, vs, 30)
 	total := leaderOf(t, vs).fsm.len()
 	for _, v := range vs {
@@ -190,7 +195,7 @@ func TestRealRaft(t *testing.T) {
 	if err := next.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
-	fresh := startVoter(t, newEnd(t, c), raft.Configuration{}, 8)
+	fresh := startVoter(t, newEnd(t, c), raft.Configuration{}, short)
 	transporttest.Eventually(t, "the node is added", func() bool {
 		return leaderOf(t, rest).raft.AddNonvoter(fresh.id, fresh.LocalAddr(), 0, time.Second).Error() == nil
 	})
@@ -202,7 +207,7 @@ func TestRealRaft(t *testing.T) {
 // The hook for failover by evidence: a follower takes office at once, although
 // its leader is alive, and without asking for pre-votes.
 func TestInjectedTimeoutNowElects(t *testing.T) {
-	vs := startCluster(t, transporttest.New(t, "blue"), 3)
+	vs := startCluster(t, transporttest.New(t, "blue"), 3, short)
 	leader := leaderOf(t, vs)
 	apply(t, vs, 1)
 	var follower *voter
@@ -226,4 +231,41 @@ func TestInjectedTimeoutNowElects(t *testing.T) {
 		t.Errorf("%d pre-votes for an injected election", n-before)
 	}
 	apply(t, vs, 1)
+}
+
+// guards P5: the end of the leader's process elects another one by evidence
+// alone. Raft's timers are far beyond the patience of the test.
+func TestElectionByEvidence(t *testing.T) {
+	vs := startCluster(t, transporttest.New(t, "blue"), 3, time.Hour)
+	elect := func(v *voter) {
+		t.Helper()
+		polls := 0
+		transporttest.Eventually(t, "a leader", func() bool {
+			// Again only now and then: each injection begins a new election.
+			if polls++; polls%100 == 1 && v.raft.State() != raft.Leader {
+				if err := v.InjectTimeoutNow(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			return v.raft.State() == raft.Leader
+		})
+	}
+	elect(vs[0])
+	apply(t, vs[:1], 5)
+	gone := make(chan string, 1)
+	prober := evidence.New(evidence.Config{Report: func(peer string, _ transport.Evidence) {
+		select {
+		case gone <- peer:
+		default:
+		}
+	}})
+	t.Cleanup(prober.Close)
+	prober.Watch(string(vs[0].id), string(vs[0].LocalAddr()))
+	transporttest.Eventually(t, "a follower has the log", func() bool { return vs[1].raft.LastIndex() >= vs[0].raft.LastIndex() })
+	vs[0].node.Crash()
+	if peer := recv(t, "evidence", gone); peer != string(vs[0].id) {
+		t.Errorf("evidence against %s", peer)
+	}
+	elect(vs[1]) // it has the whole log, so it can win
+	apply(t, vs[1:2], 1)
 }

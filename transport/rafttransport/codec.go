@@ -32,8 +32,9 @@ const (
 
 const (
 	// maxFrame bounds one frame. A request for more entries than softFrame is
-	// cut (see trim), so only a single huge entry comes near it.
-	maxFrame = 64 << 20
+	// cut (see trim), so only a single huge entry comes near it. With
+	// streamsPerConn it bounds what one node can make another one hold.
+	maxFrame = 16 << 20
 	// softFrame is where AppendEntries stops to add entries: 8 MiB are 65 ms
 	// on a 1 Gb/s link, well below the election timeout.
 	softFrame = 8 << 20

@@ -200,8 +200,8 @@ func TestLargeRequestsAreCut(t *testing.T) {
 	}{
 		"small":         {[]*raft.Log{entry(1, 10), entry(2, 10)}, 2},
 		"one too many":  {[]*raft.Log{entry(1, softFrame/2), entry(2, softFrame/2), entry(3, 1)}, 1},
-		"one huge":      {[]*raft.Log{entry(1, 2*softFrame), entry(2, 1)}, 1},
-		"huge is later": {[]*raft.Log{entry(1, 1), entry(2, 2*softFrame)}, 1},
+		"one huge":      {[]*raft.Log{entry(1, softFrame+1), entry(2, 1)}, 1},
+		"huge is later": {[]*raft.Log{entry(1, 1), entry(2, softFrame+1)}, 1},
 	} {
 		q := &raft.AppendEntriesRequest{RPCHeader: a.header(), Term: 1, Entries: tc.entries}
 		if err := a.AppendEntries(b.id, b.LocalAddr(), q, new(raft.AppendEntriesResponse)); err != nil {

@@ -30,8 +30,9 @@ const (
 	// a retry run at a time.
 	poolSize = 4
 
-	// streamsPerConn bounds the requests of one peer that wait for raft.
-	streamsPerConn = 64
+	// streamsPerConn bounds the requests of one peer that wait for raft. A
+	// healthy peer has about five: replication, heartbeat, votes.
+	streamsPerConn = 32
 )
 
 // Config says how a Transport is to be built.
