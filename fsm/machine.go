@@ -21,8 +21,8 @@ type machine struct {
 	cluster   cluster
 	tasks     taskTable
 	nodes     map[NodeID]*node
-	removed   []removedNode // append-only: snapshots share the array
-	tokens    []*token      // sorted by ID; replaced, never changed, as are the tokens
+	removed   []removedNode  // append-only: snapshots share the array
+	tokens    []*storedToken // sorted by ID; replaced, never changed, as are the tokens
 	requests  requestTable
 
 	// Derived from the above.

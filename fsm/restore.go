@@ -86,7 +86,7 @@ func (m *machine) restoreRecord(s section, record []byte) error {
 		}
 		m.addRemoved(r)
 	case sectionToken:
-		t := new(token)
+		t := new(storedToken)
 		if err := decMode.Unmarshal(record, t); err != nil {
 			return err
 		}

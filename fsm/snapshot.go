@@ -31,7 +31,7 @@ type Snapshot struct {
 	meta     metaRecord
 	nodes    []nodeRecord
 	removed  []removedNode
-	tokens   []*token
+	tokens   []*storedToken
 	requests requestTable // without byID
 	pages    []*taskPage  // the slice; the pages themselves are guarded
 

@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// token is a stored token. A token is replaced when it changes, and so is the
+// storedToken is a stored token. A token is replaced when it changes, and so is the
 // slice of all, so that a snapshot shares both.
-type token struct {
+type storedToken struct {
 	ID        string   `cbor:"1,keyasint"`
 	Name      string   `cbor:"2,keyasint,omitempty"`
 	Role      Role     `cbor:"3,keyasint"`
@@ -21,13 +21,13 @@ type token struct {
 
 func (m *machine) findToken(id string) (int, bool) { return findToken(m.tokens, id) }
 
-func findToken(tokens []*token, id string) (int, bool) {
-	return slices.BinarySearchFunc(tokens, id, func(t *token, id string) int {
+func findToken(tokens []*storedToken, id string) (int, bool) {
+	return slices.BinarySearchFunc(tokens, id, func(t *storedToken, id string) int {
 		return cmp.Compare(t.ID, id)
 	})
 }
 
-func (m *machine) replaceToken(i int, t *token) {
+func (m *machine) replaceToken(i int, t *storedToken) {
 	m.tokens = slices.Clone(m.tokens)
 	m.tokens[i] = t
 }
@@ -45,13 +45,13 @@ func (m *machine) applyCreateToken(e *envelope) (Result, error) {
 	}
 	tokens := slices.Clone(m.tokens)
 	if len(tokens) >= m.limits.Tokens {
-		tokens = slices.DeleteFunc(tokens, func(t *token) bool { return t.Expires != 0 && t.Expires <= m.now })
+		tokens = slices.DeleteFunc(tokens, func(t *storedToken) bool { return t.Expires != 0 && t.Expires <= m.now })
 		if len(tokens) >= m.limits.Tokens {
 			return refuse(CodeConflict, "there are %d tokens, the bound: revoke some", len(tokens)), nil
 		}
 		i, _ = findToken(tokens, c.ID)
 	}
-	m.tokens = slices.Insert(tokens, i, &token{
+	m.tokens = slices.Insert(tokens, i, &storedToken{
 		ID: c.ID, Name: c.Name, Role: c.Role, Hash: c.Hash, Expires: c.Expires, Uses: c.Uses, CreatedAt: m.now,
 	})
 	m.changes = append(m.changes, Change{Kind: ChangeToken})

@@ -138,7 +138,7 @@ type TokenView struct {
 	CreatedAt int64 // Unix ns
 }
 
-func (t *token) view() TokenView {
+func (t *storedToken) view() TokenView {
 	return TokenView{t.ID, t.Name, t.Role, t.Hash, t.Expires, t.Uses, t.Used, t.CreatedAt}
 }
 
