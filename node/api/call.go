@@ -47,22 +47,29 @@ type response struct {
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// WriteHeader remembers the status.
+// WriteHeader remembers the status. The first one counts: huma sets one after
+// an operation that has written its own answer.
 func (w *response) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
+	if w.status != 0 {
+		return
 	}
+	w.status = status
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *response) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.WriteHeader(http.StatusOK)
 	w.extend()
 	n, err := w.ResponseWriter.Write(b)
 	w.failed = w.failed || err != nil
 	return n, err
+}
+
+// begin starts an answer that the operation writes itself.
+func (w *response) begin(contentType string) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
 }
 
 // Flush sends what is buffered.

@@ -24,6 +24,11 @@ type document struct {
 	body        []byte
 }
 
+const (
+	openAPIJSON = "application/vnd.oai.openapi+json;version=3.1"
+	openAPIYAML = "application/vnd.oai.openapi;version=3.1"
+)
+
 const description = `Every node serves this API. Submissions are durable when they are answered.
 
 Reads are linearizable unless consistency=stale; every answer carries the log index that it reflects in Holdfast-Index, and min_index asks for at least that one. Writes take an Idempotency-Key, with which they may be sent again. Every refusal is an RFC 9457 problem whose type is stable; 429 and 503 say in Retry-After when to try again.`
@@ -84,6 +89,13 @@ func (s *server) describeOperation(op operation) huma.Operation {
 		OperationID: op.id, Method: op.method, Path: op.path, Tags: []string{op.tag},
 		Summary: op.summary, Description: op.description, DefaultStatus: op.status,
 		Responses: map[string]*huma.Response{},
+	}
+	if op.produces != "" {
+		hop.DefaultStatus = http.StatusOK
+		hop.Responses["200"] = &huma.Response{
+			Description: http.StatusText(http.StatusOK),
+			Content:     map[string]*huma.MediaType{op.produces: {Schema: &huma.Schema{Type: "string", Format: "binary"}}},
+		}
 	}
 	list := slices.Clone(op.problems)
 	if public, _ := s.cfg.Policy.Decide(op.id, 0); public {
@@ -154,8 +166,8 @@ func (s *server) describe() error {
 		return fmt.Errorf("api: describe as YAML: %w", err)
 	}
 	s.openAPI = [2]document{
-		{"application/vnd.oai.openapi+json;version=3.1", append(asJSON, '\n')},
-		{"application/vnd.oai.openapi;version=3.1", asYAML},
+		{openAPIJSON, append(asJSON, '\n')},
+		{openAPIYAML, asYAML},
 	}
 	return nil
 }

@@ -30,10 +30,14 @@ type operation struct {
 	long        bool     // waits for something other than a commit
 	consumes    []string // media types of the body; none = no body is read
 	maxBody     int64    // bytes; only with consumes
+	produces    string   // media type of an answer that h writes itself, returning nil
 	body        any      // a value of the body's type, for the description
 	repeated    []string // query parameters that may come more than once
 	problems    []string // codes besides those of every operation
 }
+
+// written is the output of operations that write their own answer.
+type written struct{}
 
 // opState is what the server keeps of an operation.
 type opState struct {
@@ -74,6 +78,9 @@ func register[I, O any](s *server, op operation, h func(context.Context, *call, 
 		if err != nil {
 			p := asProblem(err)
 			s.logFailure(c, p)
+			if c.w.status != 0 {
+				panic(http.ErrAbortHandler) // half an answer is out: only a cut says so
+			}
 			return nil, p
 		}
 		return out, nil

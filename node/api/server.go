@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -54,6 +55,11 @@ func New(cfg Config) (http.Handler, error) {
 	s.huma = newHuma(s.mux, cfg.Version)
 	s.registerTasks()
 	s.registerReads()
+	s.registerStream()
+	s.registerOutput()
+	s.registerNodes()
+	s.registerCluster()
+	s.registerTokens()
 	s.registerSystem()
 	s.unknown = &opState{metrics: s.metrics.of("unknown")}
 	s.mux.HandleFunc("/", s.notFound)
@@ -67,6 +73,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.r = r.WithContext(withCall(r.Context(), c))
 	defer s.finish(c)
+	w.Header().Set("Cache-Control", "no-store") // nothing here is for a proxy to keep
 	if !s.short.enter() {
 		c.refuse(newProblem(client.CodeOverloaded, "this node has %d requests in hand: try again, or try another node", s.limits.InFlight))
 		return
@@ -117,14 +124,22 @@ func (s *server) rateLimited(retry time.Duration) *problem {
 }
 
 func (s *server) unauthenticated(c *call, err error) *problem {
-	if wait, ok := err.(interface{ RetryAfter() time.Duration }); ok {
+	var wait interface {
+		error
+		RetryAfter() time.Duration
+	}
+	if errors.As(err, &wait) {
 		// Not audited: the failures that used up the limit were.
 		p := newProblem(client.CodeRateLimited, "%s: wait, and check the token", err)
 		p.retryAfter = wait.RetryAfter()
 		return p
 	}
 	code := client.CodeUnauthenticated
-	if e, ok := err.(interface{ Expired() bool }); ok && e.Expired() {
+	var old interface {
+		error
+		Expired() bool
+	}
+	if errors.As(err, &old) && old.Expired() {
 		code = client.CodeTokenExpired
 	}
 	s.cfg.Audit.Note("", c.source, c.r.Method+" "+c.r.URL.Path, "", code)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -22,27 +20,21 @@ func (s *server) registerSystem() {
 		description: "Ready, with status 200, if the node knows a leader, keeps up with the log and does not drain; else status 503 and the reasons.",
 	}, s.ready)
 	register(s, operation{
-		id: "get-openapi", method: http.MethodGet, path: "/openapi.json", tag: "system", summary: "This description, as JSON",
+		id: "get-openapi", method: http.MethodGet, path: "/openapi.json", tag: "system", produces: openAPIJSON,
+		summary: "This description, as JSON",
 	}, s.serveDocument(0))
-	// The second format needs an ID of its own in the description, and the
-	// same rule.
 	register(s, operation{
-		id: "get-openapi-yaml", method: http.MethodGet, path: "/openapi.yaml", tag: "system", summary: "This description, as YAML",
+		id: "get-openapi-yaml", method: http.MethodGet, path: "/openapi.yaml", tag: "system", produces: openAPIYAML,
+		summary: "This description, as YAML",
 	}, s.serveDocument(1))
 	metrics := promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{})
 	register(s, operation{
-		id: "get-metrics", method: http.MethodGet, path: "/metrics", tag: "system", summary: "Metrics in Prometheus' format",
-	}, func(context.Context, *call, *struct{}) (*rawOutput, error) {
-		return &rawOutput{Body: func(hc huma.Context) {
-			r, _ := humago.Unwrap(hc)
-			metrics.ServeHTTP(callOf(r.Context()).w, r)
-		}}, nil
+		id: "get-metrics", method: http.MethodGet, path: "/metrics", tag: "system", produces: "text/plain",
+		summary: "Metrics in Prometheus' format",
+	}, func(_ context.Context, c *call, _ *struct{}) (*written, error) {
+		metrics.ServeHTTP(c.w, c.r)
+		return nil, nil
 	})
-}
-
-// rawOutput writes its own answer.
-type rawOutput struct {
-	Body func(huma.Context)
 }
 
 type health struct {
@@ -72,12 +64,10 @@ func (s *server) ready(context.Context, *call, *struct{}) (*readyOutput, error) 
 	return &readyOutput{Status: http.StatusOK, Body: readiness{Ready: true}}, nil
 }
 
-func (s *server) serveDocument(i int) func(context.Context, *call, *struct{}) (*rawOutput, error) {
-	return func(context.Context, *call, *struct{}) (*rawOutput, error) {
-		return &rawOutput{Body: func(hc huma.Context) {
-			hc.SetHeader("Content-Type", s.openAPI[i].contentType)
-			hc.SetStatus(http.StatusOK)
-			_, _ = hc.BodyWriter().Write(s.openAPI[i].body) // the caller may be gone
-		}}, nil
+func (s *server) serveDocument(i int) func(context.Context, *call, *struct{}) (*written, error) {
+	return func(_ context.Context, c *call, _ *struct{}) (*written, error) {
+		c.w.begin(s.openAPI[i].contentType)
+		_, _ = c.w.Write(s.openAPI[i].body) // the caller may be gone
+		return nil, nil
 	}
 }
