@@ -108,3 +108,16 @@ func TestClasses(t *testing.T) {
 		t.Error("an unknown class means something")
 	}
 }
+
+// Without faults quic-go must get the bare socket: a wrapper would cost
+// segmentation offload, a fifth to a third of the CPU.
+func TestSocketIsNotWrapped(t *testing.T) {
+	m, err := Listen(Config{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if _, ok := m.tr.Conn.(*net.UDPConn); !ok {
+		t.Errorf("quic-go got a %T", m.tr.Conn)
+	}
+}

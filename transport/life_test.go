@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,23 +22,6 @@ type sign struct {
 func withEvidence(ch chan sign) func(*transport.Config) {
 	return func(cfg *transport.Config) {
 		cfg.OnEvidence = func(peer string, kind transport.Evidence) { ch <- sign{peer, kind} }
-	}
-}
-
-// clock is the wall clock plus what a test adds.
-type clock struct{ ahead atomic.Int64 }
-
-func (c *clock) now() time.Time      { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *clock) add(d time.Duration) { c.ahead.Add(int64(d)) }
-
-// aging makes a node with its own clock, whose connections live a minute.
-func aging(c *clock) func(*transport.Config) {
-	return func(cfg *transport.Config) {
-		cfg.Now = c.now
-		cfg.Rand = func() float64 { return 0.5 } // retire at MaxAge exactly
-		cfg.Limits.MaxAge = time.Minute
-		cfg.Limits.Drain = 10 * time.Second
-		cfg.Limits.Upkeep = 2 * time.Millisecond
 	}
 }
 
@@ -190,96 +170,6 @@ func TestWorksOverABadNetwork(t *testing.T) {
 	}
 }
 
-func TestAgedConnectionIsReplaced(t *testing.T) {
-	c := transporttest.New(t, "blue")
-	var k clock
-	signs := make(chan sign, 8)
-	a, b := c.Node(t, aging(&k)), echoNode(t, c, withEvidence(signs))
-	old := dial(t, a, b, transport.RPC)
-	s, err := old.OpenStream(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.add(59 * time.Second)
-	if dial(t, a, b, transport.RPC) != old {
-		t.Error("replaced before its time")
-	}
-	k.add(2 * time.Second)
-	var next *transport.Conn
-	transporttest.Eventually(t, "a replacement", func() bool {
-		next = a.Peek(b.Addr().String(), transport.RPC, b.ID)
-		if next == nil {
-			t.Fatal("no connection while the replacement is dialled")
-		}
-		return next != old
-	})
-	if a.Peek(b.Addr().String(), transport.RPC, "") != next {
-		t.Error("without a name the old connection is still handed out")
-	}
-	// The old one drains: its streams still work, and then it is closed.
-	if _, err := s.Write([]byte("x")); err != nil {
-		t.Error(err)
-	}
-	if !old.Alive() {
-		t.Error("the old connection did not drain")
-	}
-	k.add(11 * time.Second)
-	receive(t, "the old connection is closed", old.Context().Done())
-	if err := ping(next); err != nil {
-		t.Error(err)
-	}
-	_ = b.Close()
-	select {
-	case s := <-signs:
-		t.Errorf("the replacement passed for the end of a process: %+v", s)
-	default:
-	}
-}
-
-// guards P6: a connection does not outlive what vouched for its peer.
-func TestExpiredPeerIsClosed(t *testing.T) {
-	c := transporttest.New(t, "blue")
-	var k clock
-	a := echoNode(t, c, func(cfg *transport.Config) {
-		cfg.Now = k.now
-		cfg.Limits.Upkeep = 2 * time.Millisecond
-	})
-	b := c.Node(t)
-	conn := dial(t, b, a, transport.RPC) // b's certificate lives for an hour
-	if err := ping(conn); err != nil {
-		t.Fatal(err)
-	}
-	k.add(61 * time.Minute)
-	receive(t, "the connection is closed", conn.Context().Done())
-	if _, err := b.Dial(t.Context(), a.Addr().String(), transport.RPC, a.ID); err == nil {
-		t.Error("an expired certificate is served")
-	}
-}
-
-func TestHardAge(t *testing.T) {
-	c := transporttest.New(t, "blue")
-	var k clock
-	a := echoNode(t, c, aging(&k))
-	b := c.Node(t) // the dialler does not age its own
-	conn := dial(t, b, a, transport.RPC)
-	k.add(3 * time.Minute)
-	receive(t, "the accepting side closes it", conn.Context().Done())
-}
-
-func TestRenewedCertificateNeedsNoRestart(t *testing.T) {
-	c := transporttest.New(t, "blue")
-	a, b := c.Node(t), echoNode(t, c)
-	old := dial(t, a, b, transport.Raft)
-	b.Cert.Set(c.Issue(t, b.Key, 2*time.Hour))
-	a.Cert.Set(c.Issue(t, a.Key, 2*time.Hour))
-	if err := ping(old); err != nil {
-		t.Errorf("the old connection broke: %v", err)
-	}
-	if err := ping(dial(t, a, b, transport.RPC)); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestWarm(t *testing.T) {
 	c := transporttest.New(t, "blue")
 	a := c.Node(t, func(cfg *transport.Config) { cfg.Limits.Upkeep = 2 * time.Millisecond })
@@ -310,86 +200,5 @@ func TestWarm(t *testing.T) {
 	}
 	if a.Peek(addr, transport.Raft, b.ID) != nil {
 		t.Error("a peer that left the set is dialled")
-	}
-}
-
-// guards P10: a node may hold a bounded number of connections.
-func TestConnectionsPerNode(t *testing.T) {
-	c := transporttest.New(t, "blue")
-	b := echoNode(t, c, func(cfg *transport.Config) { cfg.Limits.PerNode = 2 })
-	key := transporttest.Key(t)
-	other := c.Node(t)
-	var served atomic.Int32
-	var wg sync.WaitGroup
-	for range 5 {
-		twin := c.NodeWithKey(t, key) // its Dial is shared, so several processes
-		wg.Go(func() {
-			if conn, err := twin.Dial(t.Context(), b.Addr().String(), transport.RPC, b.ID); err == nil && ping(conn) == nil {
-				served.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	if n := served.Load(); n != 2 {
-		t.Errorf("%d connections of one node are served, want 2", n)
-	}
-	if err := ping(dial(t, other, b, transport.RPC)); err != nil {
-		t.Errorf("another node pays for it: %v", err)
-	}
-}
-
-// guards P10: clients without certificates cannot take the room of nodes.
-func TestAnonymousConnections(t *testing.T) {
-	c := transporttest.New(t, "blue")
-	b := echoNode(t, c, func(cfg *transport.Config) { cfg.Limits.Anonymous = 2 })
-	served := 0
-	for range 4 {
-		n := c.Node(t)
-		if conn, err := n.Dial(t.Context(), b.Addr().String(), transport.Client, b.ID); err == nil && ping(conn) == nil {
-			served++
-		}
-	}
-	if served != 2 {
-		t.Errorf("%d served, want 2", served)
-	}
-	if err := ping(dial(t, c.Node(t), b, transport.Raft)); err != nil {
-		t.Errorf("a node finds no room: %v", err)
-	}
-}
-
-func TestHandlerEndClosesTheConnection(t *testing.T) {
-	c := transporttest.New(t, "blue")
-	a, b := c.Node(t), c.Node(t)
-	leave := make(chan struct{})
-	b.Handle(transport.RPC, func(context.Context, *transport.Conn) { <-leave })
-	b.Start(t)
-	conn := dial(t, a, b, transport.RPC)
-	close(leave)
-	receive(t, "the connection ends with its handler", conn.Context().Done())
-}
-
-func TestReceiveBufferWarning(t *testing.T) {
-	c := transporttest.New(t, "blue")
-	small := c.Node(t)
-	// Before it serves, nobody has enlarged the buffer.
-	if w := small.ReceiveBufferWarning(); w != "" && !strings.Contains(w, "net.core.rmem_max") {
-		t.Errorf("the warning does not say what to do: %q", w)
-	}
-	w := c.Node(t, wrapped(t, faults.New(1, nil)))
-	if msg := w.ReceiveBufferWarning(); msg != "" {
-		t.Errorf("a wrapped socket has no buffer to judge: %q", msg)
-	}
-}
-
-func TestListenRefusesNonsense(t *testing.T) {
-	for name, cfg := range map[string]transport.Config{
-		"no address":  {},
-		"bad address": {Addr: "nowhere"},
-		"bad secret":  {Addr: "127.0.0.1:0", ResetSecret: []byte("short")},
-	} {
-		if m, err := transport.Listen(cfg); err == nil {
-			_ = m.Close()
-			t.Errorf("%s: accepted", name)
-		}
 	}
 }

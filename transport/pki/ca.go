@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -236,37 +235,4 @@ func earlier(a, b time.Time) time.Time {
 
 func without(list []string, s string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(x string) bool { return x == s })
-}
-
-// EncodeCerts returns DER certificates as one PEM text, in the order given.
-func EncodeCerts(ders ...[]byte) []byte {
-	var out []byte
-	for _, der := range ders {
-		out = append(out, pem.EncodeToMemory(&pem.Block{Type: pemCert, Bytes: der})...)
-	}
-	return out
-}
-
-// DecodeCerts reads every certificate of a PEM text; at least one.
-func DecodeCerts(text []byte) ([]*x509.Certificate, error) {
-	var out []*x509.Certificate
-	for {
-		var b *pem.Block
-		b, text = pem.Decode(text)
-		if b == nil {
-			break
-		}
-		if b.Type != pemCert {
-			return nil, fmt.Errorf("%w: want %q, found %q", ErrBadPEM, pemCert, b.Type)
-		}
-		c, err := x509.ParseCertificate(b.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("pki: decode a certificate: %w", err)
-		}
-		out = append(out, c)
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%w: want %q", ErrBadPEM, pemCert)
-	}
-	return out, nil
 }

@@ -10,8 +10,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base32"
-	"encoding/pem"
-	"errors"
 	"fmt"
 )
 
@@ -23,17 +21,11 @@ const (
 
 	// resetSecretBytes is the size quic-go wants for a stateless reset key.
 	resetSecretBytes = 32
-
-	pemKey  = "PRIVATE KEY"
-	pemCert = "CERTIFICATE"
 )
 
 // idEncoding is lower-case base32 (RFC 4648 alphabet) without padding: safe in
 // URLs, host names and case-insensitive file systems.
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-// ErrBadPEM reports text that does not hold the PEM block that was expected.
-var ErrBadPEM = errors.New("pki: not the expected PEM block")
 
 // NewKey makes a private key for a node or a CA.
 //
@@ -73,32 +65,6 @@ func ValidNodeID(s string) bool {
 		}
 	}
 	return true
-}
-
-// EncodeKey returns key as PKCS #8 PEM. The result is a secret.
-func EncodeKey(key crypto.Signer) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("pki: encode a %T: %w", key, err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: pemKey, Bytes: der}), nil
-}
-
-// DecodeKey reads what EncodeKey wrote.
-func DecodeKey(text []byte) (crypto.Signer, error) {
-	b, _ := pem.Decode(text)
-	if b == nil || b.Type != pemKey {
-		return nil, fmt.Errorf("%w: want %q", ErrBadPEM, pemKey)
-	}
-	k, err := x509.ParsePKCS8PrivateKey(b.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("pki: decode a private key: %w", err)
-	}
-	s, ok := k.(crypto.Signer)
-	if !ok || !allowedKey(s.Public()) {
-		return nil, fmt.Errorf("pki: decode a private key: %T is neither ECDSA P-256 nor Ed25519", k)
-	}
-	return s, nil
 }
 
 // ResetSecret derives the secret for QUIC stateless resets from a node's key:

@@ -106,7 +106,13 @@ func startVoter(t *testing.T, e *end, conf raft.Configuration, timer time.Durati
 	if v.raft, err = raft.NewRaft(cfg, v.fsm, store, store, snaps, v.preVotes); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = v.raft.Shutdown().Error() })
+	t.Cleanup(func() {
+		// Shutdown waits for requests in flight; those to a dead peer end with
+		// the transport instead of with their timeout.
+		f := v.raft.Shutdown()
+		_ = v.Transport.Close()
+		_ = f.Error()
+	})
 	return v
 }
 
@@ -262,6 +268,11 @@ func TestElectionByEvidence(t *testing.T) {
 	t.Cleanup(prober.Close)
 	prober.Watch(string(vs[0].id), string(vs[0].LocalAddr()))
 	transporttest.Eventually(t, "a follower has the log", func() bool { return vs[1].raft.LastIndex() >= vs[0].raft.LastIndex() })
+	select {
+	case peer := <-gone:
+		t.Fatalf("evidence against %s, which is alive", peer)
+	default:
+	}
 	vs[0].node.Crash()
 	if peer := recv(t, "evidence", gone); peer != string(vs[0].id) {
 		t.Errorf("evidence against %s", peer)

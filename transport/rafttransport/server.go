@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -126,40 +125,6 @@ func (t *Transport) answer(s *transport.Stream, from <-chan raft.RPCResponse, bu
 	return err
 }
 
-// serveSnapshot serves one stream of kind KindSnapshot.
-func (t *Transport) serveSnapshot(_ context.Context, s *transport.Stream) {
-	if !t.track() {
-		s.Abort()
-		return
-	}
-	defer t.wg.Done()
-	defer context.AfterFunc(t.ctx, s.Abort)()
-	defer s.Close()
-	r := bufio.NewReaderSize(s, readBuffer)
-	_ = s.SetReadDeadline(time.Now().Add(t.cfg.Timeout))
-	typ, body, err := readFrame(r)
-	if err != nil {
-		return
-	}
-	q, err := decodeSnapshot(typ, body, s.Conn().PeerNodeID())
-	if err != nil {
-		t.cfg.Logger.Warn("snapshot refused", "peer", s.Conn().PeerNodeID(), "error", err)
-		s.Abort()
-		return
-	}
-	// raft reads the data in its main loop: a sender that stalls must not
-	// stop this node.
-	data := &patientReader{s, io.LimitReader(r, q.Size), t.stall()}
-	answer, ok := t.hand(s, raft.RPC{Command: q, Reader: data}, false)
-	if !ok {
-		return
-	}
-	var buf []byte
-	if err := t.answer(s, answer, &buf); err != nil {
-		s.Abort()
-	}
-}
-
 // decodeRequest takes a request apart and checks that it speaks for the node
 // at the other end. A heartbeat is an AppendEntries with nothing but a term,
 // as the library defines it.
@@ -191,18 +156,6 @@ func decodeRequest(typ byte, body []byte, peer string) (cmd any, isHeartbeat boo
 		return nil, false, err
 	}
 	return cmd, isHeartbeat, nil
-}
-
-func decodeSnapshot(typ byte, body []byte, peer string) (*raft.InstallSnapshotRequest, error) {
-	if typ != frameSnapshot {
-		return nil, fmt.Errorf("%w: type %d is no snapshot", ErrFrame, typ)
-	}
-	r := &reader{b: body}
-	q := r.snapshot()
-	if r.err != nil {
-		return nil, r.err
-	}
-	return q, checkSender(q.RPCHeader, peer)
 }
 
 // checkSender refuses a request in another node's name.
