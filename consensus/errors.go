@@ -38,6 +38,11 @@ var ErrTransferStuck = errors.New("consensus: raft holds a leadership transfer i
 // to end a loop of snapshot installs. The node works again after a restart.
 var ErrTailDropped = errors.New("consensus: a conflicting log tail was dropped; restart the node")
 
+// ErrTailUnproven is given to OnFatal when a snapshot is installed again and
+// again and the log after it may hold committed entries. A restart may not
+// help: remove the node from the cluster and let it join anew.
+var ErrTailUnproven = errors.New("consensus: one snapshot is installed for ever and the log's tail may not be dropped; let this node join anew")
+
 // ErrUnsafe refuses a membership change that would leave the cluster without a
 // majority of healthy voters.
 var ErrUnsafe = errors.New("consensus: refused, it would leave no majority of healthy voters")

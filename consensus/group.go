@@ -148,10 +148,8 @@ func (g *Group) repair(index, term uint64) {
 	g.link.cut("repair")
 	err := releasable(g.raft.Shutdown(), g.dead).Error()
 	if err == nil {
-		var dropped bool
-		if dropped, err = dropTail(g.cfg.Logs, index, term); err == nil {
-			g.log.Warn("one snapshot was installed again and again; restart needed", "index", index, "tail-dropped", dropped)
-			err = ErrTailDropped
+		if err = dropTail(g.cfg.Logs, index, term); err == nil {
+			err = fmt.Errorf("%w (snapshot %d of term %d)", ErrTailDropped, index, term)
 		}
 	}
 	g.Abandon(err)

@@ -179,6 +179,7 @@ type memSnapshot struct {
 	store *memSnapshots
 	meta  raft.SnapshotMeta
 	buf   bytes.Buffer
+	done  bool
 }
 
 func (m *memSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, _ raft.Transport) (raft.SnapshotSink, error) {
@@ -217,6 +218,10 @@ func (s *memSnapshot) Cancel() error               { return nil }
 func (s *memSnapshot) Close() error {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
+	if s.done { // the library closes again what Persist has closed
+		return nil
+	}
+	s.done = true
 	s.meta.Size = int64(s.buf.Len())
 	s.store.all = append([]*memSnapshot{s}, s.store.all...)
 	return nil
@@ -419,3 +424,6 @@ func simulate(t *testing.T, n, voters int, tune func(*Config), body func(*testin
 		body(t, c)
 	})
 }
+
+// elapse lets (synctest's) time pass.
+func elapse(d time.Duration) { <-time.After(d) }

@@ -66,31 +66,35 @@ func (in *installs) restored() {
 }
 
 // dropTail removes the entries that conflict with a snapshot. Raft must not
-// run. Only an entry of another term at the snapshot's index proves a conflict:
-// it was never committed, and neither was anything after it. Without that
-// proof the entries may be committed and stay; the restart then has to do.
-func dropTail(logs raft.LogStore, index, term uint64) (dropped bool, err error) {
-	var e raft.Log
-	switch err := logs.GetLog(index, &e); {
-	case errors.Is(err, raft.ErrLogNotFound):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("consensus: read entry %d: %w", index, err)
-	case e.Term == term:
-		return false, nil
-	}
+// run. It deletes only what is proven stale, because anything else may be
+// committed and this node counted for it: an entry of another term at the
+// snapshot's index, or one after it of an older term (terms never fall along a
+// log), was never committed, and neither was anything after it. A tail without
+// such a proof is an error.
+func dropTail(logs raft.LogStore, index, term uint64) error {
 	first, err := logs.FirstIndex()
 	if err != nil {
-		return false, fmt.Errorf("consensus: read the log's first index: %w", err)
+		return fmt.Errorf("consensus: read the log's first index: %w", err)
 	}
 	last, err := logs.LastIndex()
 	if err != nil {
-		return false, fmt.Errorf("consensus: read the log's last index: %w", err)
+		return fmt.Errorf("consensus: read the log's last index: %w", err)
 	}
-	// The whole log goes: what is before the conflict is covered by the
-	// snapshot, and a monotonic store deletes no suffix alone with a hole.
+	if last < index || last == 0 {
+		return nil // a restart is all that is needed
+	}
+	at := max(first, index)
+	var e raft.Log
+	if err := logs.GetLog(at, &e); err != nil {
+		return fmt.Errorf("consensus: read entry %d: %w", at, err)
+	}
+	if at == index && e.Term == term || at > index && e.Term >= term {
+		return fmt.Errorf("%w: snapshot %d of term %d, entry %d of term %d", ErrTailUnproven, index, term, at, e.Term)
+	}
+	// The whole log goes: what is before the conflict is in the snapshot, and
+	// a gap would be worse than nothing.
 	if err := logs.DeleteRange(first, last); err != nil {
-		return false, fmt.Errorf("consensus: drop the conflicting log %d to %d: %w", first, last, err)
+		return fmt.Errorf("consensus: drop the conflicting log %d to %d: %w", first, last, err)
 	}
-	return true, nil
+	return nil
 }

@@ -55,8 +55,14 @@ func (g *Group) TransferLeadership(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if err == nil && g.raft.State() == raft.Leader && g.raft.CurrentTerm() == of.term {
-		err = fmt.Errorf("still leader of term %d", of.term)
+	if err == nil { // raft has left; wait until everyone here knows
+		select {
+		case <-of.ctx.Done():
+		case <-bound.C:
+			err = fmt.Errorf("still leader of term %d", of.term)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	}
 	if err != nil {
 		g.metrics.transfers.WithLabelValues("failed").Inc()
