@@ -229,7 +229,7 @@ func (s *Store) reserve(n int64) bool {
 	if s.bytes+n > s.cfg.MaxBytes {
 		s.sweep(n)
 	}
-	if s.closed || s.bytes+n > s.cfg.MaxBytes {
+	if s.bytes+n > s.cfg.MaxBytes {
 		return false
 	}
 	s.bytes += n
