@@ -1,13 +1,12 @@
 package fsm
 
 import (
-	"testing"
 	"time"
 )
 
 // bench is a state with a log, for tests.
 type rig struct {
-	t     testing.TB
+	t     tester
 	s     *State
 	index uint64
 	now   int64
@@ -19,11 +18,11 @@ const (
 	epoch  = 1_700_000_000 * second
 )
 
-func newRig(t testing.TB, limits Limits) *rig {
+func newRig(t tester, limits Limits) *rig {
 	return &rig{t: t, s: New(limits), now: epoch}
 }
 
-func cmd(t testing.TB, kind CommandType, id RequestID, body any) []byte {
+func cmd(t tester, kind CommandType, id RequestID, body any) []byte {
 	t.Helper()
 	b, err := NewCommand(kind, id, "alice", body)
 	if err != nil {
@@ -70,7 +69,7 @@ func (r *rig) task(id TaskID) *TaskView {
 	return v
 }
 
-func spec(t testing.TB, name string) []byte {
+func spec(t tester, name string) []byte {
 	t.Helper()
 	b, err := Marshal(Spec{Name: name, Command: []string{"/bin/true"}})
 	if err != nil {
@@ -110,4 +109,11 @@ func (r *rig) assign(id TaskID, attempt uint32, n NodeID) bool {
 func (r *rig) report(id TaskID, attempt uint32, n NodeID, res AttemptResult) bool {
 	r.t.Helper()
 	return r.ok(CmdReport, Report{Node: n, Incarnation: 1, Reports: []AttemptReport{{Task: id, Attempt: attempt, Result: res}}}).Count == 1
+}
+
+// tester is the part of testing.TB that rapid.T has too.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
 }
