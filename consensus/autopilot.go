@@ -157,22 +157,19 @@ func planVoters(cfg AutopilotConfig, now time.Time, self string, servers []raft.
 		}
 		return strings.Compare(a, b)
 	})
-	live := len(voters) - len(dead)
-	want := oddAtMost(min(cfg.MaxVoters, live+len(candidates)))
+	n := len(voters)
+	pair := n%2 == 1 && n+2 <= cfg.MaxVoters && len(candidates) >= 2
+	replace := n%2 == 1 && n <= cfg.MaxVoters && len(dead) > 0
+	complete := n%2 == 0 && n < cfg.MaxVoters
 	switch {
-	case len(dead) > 0 && live >= want && safe(healthy, len(voters)-1):
+	case !safe(healthy, n):
+		return planStep{} // nothing could be committed
+	case len(dead) > 0 && (n%2 == 0 || n > cfg.MaxVoters) && safe(healthy, n-1):
 		return planStep{planDemote, dead[0]}
-	case live < want && len(candidates) > 0 && safe(healthy+1, len(voters)+1):
+	case len(candidates) > 0 && (pair || replace || complete) && safe(healthy+1, n+1):
 		return planStep{planPromote, candidates[0]}
 	}
 	return planStep{}
-}
-
-func oddAtMost(n int) int {
-	if n%2 == 0 {
-		return n - 1
-	}
-	return n
 }
 
 // safe reports whether healthy voters are a majority of voters.
