@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -36,13 +37,18 @@ const (
 )
 
 // OpenBolt opens raft-boltdb on path, fsync on.
-func OpenBolt(path string) (b Backend, err error) {
+func OpenBolt(path string) (Backend, error) { return openBolt(path, false) }
+
+// openBolt without fsync is for tests that open thousands of damaged files.
+func openBolt(path string, noSync bool) (b Backend, err error) {
 	defer contain(&err)
 	defer debug.SetPanicOnFault(faults())
 	s, err := raftboltdb.New(raftboltdb.Options{
-		Path: path,
+		Path:   path,
+		NoSync: noSync,
 		BoltOptions: &bbolt.Options{
 			Timeout:         boltLockTimeout,
+			NoSync:          noSync,
 			FreelistType:    bbolt.FreelistMapType, // the array one is linear in the pages that compaction frees
 			InitialMmapSize: boltMmapBytes,
 		},
@@ -51,12 +57,18 @@ func OpenBolt(path string) (b Backend, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return &bolt{s}, nil
+	return &bolt{s: s}, nil
 }
 
 // bolt contains bbolt's panics: it asserts on damaged pages, and a page behind
-// the end of a truncated file is a fault, not an error.
-type bolt struct{ s *raftboltdb.BoltStore }
+// the end of a truncated file is a fault, not an error. A panic may leave
+// bbolt's locks held, so that the database is not entered again, not even to
+// close it: the file stays open and locked until the process ends, which it
+// has to anyway.
+type bolt struct {
+	s      *raftboltdb.BoltStore
+	broken atomic.Bool
+}
 
 // IsMonotonic is false, on purpose: this backend tolerates gaps, and saying so
 // is what keeps raft 1.8 safe here.
@@ -71,8 +83,23 @@ type bolt struct{ s *raftboltdb.BoltStore }
 // Store.DropTail.
 func (b *bolt) IsMonotonic() bool { return false }
 
-// contain turns a panic into an error. The transactions of raft-boltdb end by
-// defer, so that its locks are free afterwards.
+// enter runs fn, which calls the database, with its panics and page faults
+// turned into errors.
+func (b *bolt) enter(fn func() error) (err error) {
+	if b.broken.Load() {
+		return errInconsistent
+	}
+	defer func() {
+		if errors.Is(err, errInconsistent) {
+			b.broken.Store(true)
+		}
+	}()
+	defer contain(&err)
+	defer debug.SetPanicOnFault(faults())
+	return fn()
+}
+
+// contain turns a panic into an error.
 func contain(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("%w: %v", errInconsistent, r)
@@ -86,62 +113,45 @@ var errInconsistent = errors.New("the database file is inconsistent")
 func faults() bool { return debug.SetPanicOnFault(true) }
 
 func (b *bolt) FirstIndex() (i uint64, err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.FirstIndex()
+	err = b.enter(func() (err error) { i, err = b.s.FirstIndex(); return err })
+	return i, err
 }
 
 func (b *bolt) LastIndex() (i uint64, err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.LastIndex()
+	err = b.enter(func() (err error) { i, err = b.s.LastIndex(); return err })
+	return i, err
 }
 
-func (b *bolt) GetLog(i uint64, l *raft.Log) (err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.GetLog(i, l)
+func (b *bolt) GetLog(i uint64, l *raft.Log) error {
+	return b.enter(func() error { return b.s.GetLog(i, l) })
 }
 
 func (b *bolt) StoreLog(l *raft.Log) error { return b.StoreLogs([]*raft.Log{l}) }
 
-func (b *bolt) StoreLogs(ls []*raft.Log) (err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.StoreLogs(ls)
+func (b *bolt) StoreLogs(ls []*raft.Log) error {
+	return b.enter(func() error { return b.s.StoreLogs(ls) })
 }
 
-func (b *bolt) DeleteRange(min, max uint64) (err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.DeleteRange(min, max)
+func (b *bolt) DeleteRange(min, max uint64) error {
+	return b.enter(func() error { return b.s.DeleteRange(min, max) })
 }
 
-func (b *bolt) Set(k, v []byte) (err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.Set(k, v)
+func (b *bolt) Set(k, v []byte) error {
+	return b.enter(func() error { return b.s.Set(k, v) })
 }
 
 func (b *bolt) Get(k []byte) (v []byte, err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.Get(k)
+	err = b.enter(func() (err error) { v, err = b.s.Get(k); return err })
+	return v, err
 }
 
-func (b *bolt) SetUint64(k []byte, v uint64) (err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.SetUint64(k, v)
+func (b *bolt) SetUint64(k []byte, v uint64) error {
+	return b.enter(func() error { return b.s.SetUint64(k, v) })
 }
 
 func (b *bolt) GetUint64(k []byte) (v uint64, err error) {
-	defer contain(&err)
-	defer debug.SetPanicOnFault(faults())
-	return b.s.GetUint64(k)
+	err = b.enter(func() (err error) { v, err = b.s.GetUint64(k); return err })
+	return v, err
 }
 
-func (b *bolt) Close() (err error) {
-	defer contain(&err)
-	return b.s.Close()
-}
+func (b *bolt) Close() error { return b.enter(b.s.Close) }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -268,9 +269,12 @@ func open(o Options, id Identity, lock *os.File) (*Store, error) {
 	return s, nil
 }
 
+// isInconsistent tells a damaged database from a system that refuses to open
+// it. bbolt has no type for all of the former ("file size too small"), so what
+// is neither the system's error nor a foreign lock is taken for damage.
 func isInconsistent(err error) bool {
-	return errors.Is(err, errInconsistent) || errors.Is(err, bolterrors.ErrInvalid) ||
-		errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch)
+	var errno syscall.Errno
+	return !errors.As(err, &errno) && !errors.Is(err, bolterrors.ErrTimeout)
 }
 
 // verifyOpened checks that the log is this store's, that it has not lost its

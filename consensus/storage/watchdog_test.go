@@ -2,13 +2,15 @@ package storage
 
 import (
 	"errors"
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
-	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 type stallLog struct {
@@ -194,7 +196,7 @@ func TestBackendContainsPanics(t *testing.T) {
 		panic("assertion failed: page")
 	}()
 	wantErr(t, err, errInconsistent)
-	if !isInconsistent(bbolt.ErrInvalid) {
-		t.Fatal("an invalid file is not called damaged")
+	if !isInconsistent(err) || !isInconsistent(bolterrors.ErrInvalid) || isInconsistent(bolterrors.ErrTimeout) || isInconsistent(&os.PathError{Err: syscall.EIO}) {
+		t.Fatal("damage and refusal are confused")
 	}
 }
