@@ -24,6 +24,9 @@ type Config struct {
 	// GSO and ECN (20 to 35 % more CPU), so leave it nil otherwise.
 	PacketConn net.PacketConn
 
+	// NodeID is the fingerprint of this node's key. ClusterID is empty on a
+	// node that has not joined yet: it joins with DialPinned and then opens a
+	// Mux anew.
 	NodeID    string
 	ClusterID string
 	// Certificate returns what this node presents now: leaf, then the CA (a

@@ -112,6 +112,9 @@ func (m *Mux) launch(k dialKey, d *dialling) error {
 		defer m.wg.Done()
 		defer func() { <-m.slots }()
 		c, err := m.dial(k)
+		if err != nil {
+			m.cfg.Logger.Debug("dial failed", "class", k.class.String(), "addr", k.addr, "node", k.want, "error", err)
+		}
 		m.file(k, d, c, err)
 	}()
 	return nil

@@ -1,9 +1,11 @@
 package rafttransport
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,7 +89,7 @@ func (c *counting) count() int {
 	return c.n
 }
 
-func startVoter(t *testing.T, e *end, conf raft.Configuration, timer time.Duration) *voter {
+func startVoter(t *testing.T, e *end, conf raft.Configuration, timer time.Duration, wrap ...func(raft.LogStore) raft.LogStore) *voter {
 	t.Helper()
 	v := &voter{end: e, fsm: &machine{}, preVotes: &counting{Transport: e.Transport}}
 	cfg := raft.DefaultConfig()
@@ -97,13 +99,17 @@ func startVoter(t *testing.T, e *end, conf raft.Configuration, timer time.Durati
 	cfg.TrailingLogs = 8 // so that a new node needs a snapshot
 	cfg.Logger = hclog.NewNullLogger()
 	store, snaps := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
+	var logs raft.LogStore = store
+	for _, w := range wrap {
+		logs = w(logs)
+	}
 	if len(conf.Servers) > 0 {
-		if err := raft.BootstrapCluster(cfg, store, store, snaps, v.preVotes, conf); err != nil {
+		if err := raft.BootstrapCluster(cfg, logs, store, snaps, v.preVotes, conf); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var err error
-	if v.raft, err = raft.NewRaft(cfg, v.fsm, store, store, snaps, v.preVotes); err != nil {
+	if v.raft, err = raft.NewRaft(cfg, v.fsm, logs, store, snaps, v.preVotes); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -119,7 +125,7 @@ func startVoter(t *testing.T, e *end, conf raft.Configuration, timer time.Durati
 // short timers, for tests in which raft elects by itself.
 const short = 300 * time.Millisecond
 
-func startCluster(t *testing.T, c *transporttest.Cluster, n int, timer time.Duration) []*voter {
+func startCluster(t *testing.T, c *transporttest.Cluster, n int, timer time.Duration, wrap ...func(raft.LogStore) raft.LogStore) []*voter {
 	t.Helper()
 	var ends []*end
 	var conf raft.Configuration
@@ -130,7 +136,7 @@ func startCluster(t *testing.T, c *transporttest.Cluster, n int, timer time.Dura
 	}
 	var vs []*voter
 	for _, e := range ends {
-		vs = append(vs, startVoter(t, e, conf, timer))
+		vs = append(vs, startVoter(t, e, conf, timer, wrap...))
 	}
 	return vs
 }
@@ -279,4 +285,55 @@ func TestElectionByEvidence(t *testing.T) {
 	}
 	elect(vs[1]) // it has the whole log, so it can win
 	apply(t, vs[1:2], 1)
+}
+
+// flaky is a log store whose writes fail now and then, on demand.
+type flaky struct {
+	raft.LogStore
+	on    *atomic.Bool
+	calls int // raft writes from one goroutine
+}
+
+func (f *flaky) StoreLogs(l []*raft.Log) error {
+	if f.calls++; f.on.Load() && f.calls%3 == 0 {
+		return errors.New("disk hiccup")
+	}
+	return f.LogStore.StoreLogs(l)
+}
+
+func (f *flaky) StoreLog(l *raft.Log) error { return f.StoreLogs([]*raft.Log{l}) }
+
+// guards P1: hashicorp/raft issue 612 with a real raft. Followers refuse
+// entries in the middle of a pipeline, again and again; each must be
+// replicated to afterwards, without a change of leader.
+func TestFollowersRecoverFromRefusals(t *testing.T) {
+	var switches []*atomic.Bool // by voter
+	vs := startCluster(t, transporttest.New(t, "blue"), 3, short, func(l raft.LogStore) raft.LogStore {
+		f := &flaky{LogStore: l, on: new(atomic.Bool)}
+		switches = append(switches, f.on)
+		return f
+	})
+	leader := leaderOf(t, vs)
+	apply(t, []*voter{leader}, 1)
+	var flaw *atomic.Bool
+	for i, v := range vs {
+		if v != leader {
+			flaw = switches[i]
+		}
+	}
+	flaw.Store(true)
+	var wg sync.WaitGroup
+	for range 4 { // bursts, so that raft's sender is triggered all the time
+		wg.Go(func() { apply(t, []*voter{leader}, 40) })
+	}
+	wg.Wait()
+	flaw.Store(false)
+	if leader.raft.State() != raft.Leader {
+		t.Fatal("the leader changed: the test proves nothing")
+	}
+	want := leader.fsm.len()
+	apply(t, []*voter{leader}, 1)
+	for _, v := range vs {
+		transporttest.Eventually(t, "every replica has every command", func() bool { return v.fsm.len() > want })
+	}
 }
