@@ -20,6 +20,7 @@ type sources struct {
 	mu       sync.Mutex
 	limits   map[netip.Prefix]*rate.Limiter
 	overflow *rate.Limiter // shared by sources that find the table full
+	swept    time.Time     // the table is searched for room once a second at most
 }
 
 func newSources() *sources {
@@ -48,16 +49,17 @@ func (s *sources) limiter(key netip.Prefix, now time.Time) *rate.Limiter {
 	if l, ok := s.limits[key]; ok {
 		return l
 	}
-	if len(s.limits) >= maxSources {
+	if len(s.limits) >= maxSources && now.Sub(s.swept) >= time.Second {
+		s.swept = now
 		// One that is full again says nothing that a new one would not.
 		for k, l := range s.limits {
 			if l.TokensAt(now) >= failureBurst {
 				delete(s.limits, k)
 			}
 		}
-		if len(s.limits) >= maxSources {
-			return s.overflow
-		}
+	}
+	if len(s.limits) >= maxSources {
+		return s.overflow
 	}
 	l := rate.NewLimiter(failuresPerSecond, failureBurst)
 	s.limits[key] = l
