@@ -171,6 +171,11 @@ func devices(b *base) error {
 		if err := unix.Mount("/dev/"+name, to, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("bind device %s: %w", name, err)
 		}
+		// Writing to a device does not write to its file system.
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
+		if err := unix.MountSetattr(unix.AT_FDCWD, to, 0, attr); err != nil {
+			return fmt.Errorf("make device %s read-only: %w", name, err)
+		}
 	}
 	if err := os.Mkdir(dir+"/shm", 0o755); err != nil {
 		return err

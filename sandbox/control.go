@@ -26,6 +26,7 @@ type launcherClient struct {
 	conn *os.File
 	buf  []byte
 	oob  []byte
+	proc *os.Process
 	dead chan struct{} // closed when the process is gone
 }
 
@@ -102,6 +103,7 @@ func (c *launcherClient) run(theirs *os.File, uidBase, uidCount int, started cha
 		started <- fmt.Errorf("start the sandbox launcher: %w", err)
 		return
 	}
+	c.proc = cmd.Process
 	started <- nil
 	_ = cmd.Wait()
 }
@@ -169,6 +171,7 @@ func (c *launcherClient) call(req request, fds []int) (fd int, steps []string, e
 		return -1, nil, errLauncherDied
 	}
 	if err := sendFDs(c.conn, b, fds); err != nil {
+		c.conn.Close()
 		return -1, nil, fmt.Errorf("%w: %w", errLauncherDied, err)
 	}
 	var a answer
@@ -210,5 +213,6 @@ func (c *launcherClient) alive() bool {
 // Close ends the launcher, and with it every sandbox.
 func (c *launcherClient) Close() {
 	c.conn.Close()
+	_ = c.proc.Kill() // also when it hangs
 	<-c.dead
 }

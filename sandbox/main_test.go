@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,14 @@ import (
 
 func TestMain(m *testing.M) {
 	RunIfChild()
+	if name := os.Getenv("HOLDFAST_PROBE"); name != "" {
+		runProbe(name, os.Args[1:])
+		return
+	}
+	if parent := os.Getenv("HOLDFAST_NODE"); parent != "" {
+		runNode(parent)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -30,12 +39,16 @@ func needRoot(t testing.TB) {
 	t.Skip("needs root")
 }
 
-var parents atomic.Int64
+var parents, ids atomic.Int64
+
+func newParent() string { return fmt.Sprintf("test-%d-%d", os.Getpid(), parents.Add(1)) }
+
+func newID() string { return fmt.Sprintf("a%d", ids.Add(1)) }
 
 func testRuntime(t testing.TB, off control) *Runtime {
 	t.Helper()
 	needRoot(t)
-	r, err := newRuntime(Config{CgroupParent: fmt.Sprintf("test-%d-%d", os.Getpid(), parents.Add(1))}, off)
+	r, err := newRuntime(Config{CgroupParent: newParent()}, off)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +63,6 @@ func testRuntime(t testing.TB, off control) *Runtime {
 	return r
 }
 
-var ids atomic.Int64
-
-func newID() string { return fmt.Sprintf("a%d", ids.Add(1)) }
-
 type outcome struct {
 	Result
 	stdout, stderr string
@@ -63,30 +72,51 @@ func (o outcome) String() string {
 	return fmt.Sprintf("%+v\nstdout: %s\nstderr: %s", o.Result, o.stdout, o.stderr)
 }
 
-// runSpec runs a spec to its end.
-func runSpec(t testing.TB, r *Runtime, spec Spec) outcome {
-	t.Helper()
+func withDefaults(spec Spec) Spec {
 	if spec.ID == "" {
 		spec.ID = newID()
 	}
-	if spec.Env == nil {
-		spec.Env = []string{"PATH=/usr/bin:/bin"}
-	}
+	spec.Env = append([]string{"PATH=/usr/bin:/bin"}, spec.Env...)
+	return spec
+}
+
+// start starts a spec with output into buffers that may be read after Wait.
+func start(t testing.TB, r *Runtime, spec Spec) (*Sandbox, *bytes.Buffer, *bytes.Buffer) {
+	t.Helper()
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	s, err := r.Start(ctx, spec, Streams{Stdout: &out, Stderr: &errs})
+	t.Cleanup(cancel)
+	s, err := r.Start(ctx, withDefaults(spec), Streams{Stdout: &out, Stderr: &errs})
 	if err != nil {
 		t.Fatalf("start: %v", err)
 	}
-	res := s.Wait()
-	return outcome{res, out.String(), errs.String()}
+	return s, &out, &errs
 }
 
-// sh runs a shell script.
-func sh(t testing.TB, r *Runtime, script string) outcome {
+// runSpec runs a spec to its end.
+func runSpec(t testing.TB, r *Runtime, spec Spec) outcome {
 	t.Helper()
-	return runSpec(t, r, Spec{Command: []string{"/bin/sh", "-c", script}})
+	s, out, errs := start(t, r, spec)
+	return outcome{s.Wait(), out.String(), errs.String()}
+}
+
+func shell(script string) Spec { return Spec{Command: []string{"/bin/sh", "-c", script}} }
+
+// probe runs one of the functions of probe_test.go inside a sandbox: this very
+// test program is granted read-only.
+func probe(t testing.TB, r *Runtime, spec Spec, name string, args ...string) outcome {
+	t.Helper()
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Mounts = append([]Mount{{Source: self, Target: "/probe"}}, spec.Mounts...)
+	spec.Command = append([]string{"/probe"}, args...)
+	spec.Env = append(spec.Env, "HOLDFAST_PROBE="+name, "HOME=/tmp")
+	return runSpec(t, r, spec)
 }
 
 func wantExit(t testing.TB, o outcome, code int) {
@@ -96,12 +126,32 @@ func wantExit(t testing.TB, o outcome, code int) {
 	}
 }
 
-func TestHello(t *testing.T) {
-	r := testRuntime(t, 0)
-	o := sh(t, r, "echo hello; echo oops >&2; id; cat /proc/self/status | grep -E 'Cap|NoNew|Seccomp|Uid'; ls / /dev /proc/ /etc; mount; cat /proc/self/cgroup; ip a; exit 3")
-	t.Log(o)
-	wantExit(t, o, 3)
-	if strings.TrimSpace(o.stdout) == "" {
-		t.Fatal("no output")
+func wantReason(t testing.TB, o outcome, why EndReason) {
+	t.Helper()
+	if o.Reason != why {
+		t.Fatalf("want %s, got %s", why, o)
+	}
+}
+
+// lines returns the output's lines as a set.
+func lines(s string) map[string]bool {
+	set := map[string]bool{}
+	for l := range strings.Lines(s) {
+		set[strings.TrimSpace(l)] = true
+	}
+	return set
+}
+
+// eventually polls until ok, for states of the kernel that nothing announces.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+		<-tick.C
 	}
 }

@@ -250,8 +250,15 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, out Streams) (*Sandbox, 
 	if err := r.reserve(s); err != nil {
 		return nil, err
 	}
-	if err := s.open(ctx, spec, out, task); err != nil {
-		s.abandon()
+	err = s.open(ctx, spec, out, task)
+	if errors.Is(err, errLauncherDied) { // it may have died while nobody looked
+		s.undo()
+		err = s.open(ctx, spec, out, task)
+	}
+	if err != nil {
+		s.undo()
+		r.release(s)
+		close(s.done)
 		return nil, fmt.Errorf("start sandbox %s: %w", spec.ID, err)
 	}
 	s.arm(ctx)

@@ -34,6 +34,7 @@ type Sandbox struct {
 	stopTimers []func() bool // touched by arm, then by watch
 
 	mu      sync.Mutex
+	armed   bool        // open is over, pidfd may be used
 	command *os.File    // pidfd of the command, once it runs; nil again at the end
 	pending unix.Signal // sent when command comes; 0 is none
 	why     EndReason   // of the first Kill or Stop
@@ -244,8 +245,8 @@ func (s *Sandbox) receive() (report, int, error) {
 
 var errInitGone = errors.New("its init died")
 
-// abandon undoes a failed open.
-func (s *Sandbox) abandon() {
+// undo takes back a failed open; another may follow.
+func (s *Sandbox) undo() {
 	if s.pidfd != nil {
 		_ = signalFD(s.pidfd, unix.SIGKILL, 0)
 		_ = waitGone(s.pidfd)
@@ -254,8 +255,7 @@ func (s *Sandbox) abandon() {
 		st.r.Close()
 	}
 	s.dispose()
-	close(s.done)
-	s.rt.release(s)
+	s.conn, s.pidfd, s.group, s.steps, s.streams = nil, nil, nil, nil, nil
 }
 
 // dispose removes what is left when every process is gone.

@@ -148,7 +148,8 @@ func (s *script) grant(m mountTarget, fd int) {
 	if m.Dir {
 		s.mkdir(m.Target)
 	} else {
-		s.do("make "+m.Target, unix.SYS_OPENAT, unix.AT_FDCWD, baseStage+m.Target, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
+		// Not open: a file open for writing keeps the root from becoming read-only.
+		s.do("make "+m.Target, unix.SYS_MKNODAT, unix.AT_FDCWD, baseStage+m.Target, unix.S_IFREG|0o444, 0)
 	}
 	s.do("attach the grant at "+m.Target, unix.SYS_MOVE_MOUNT, fd, "", unix.AT_FDCWD, baseStage+m.Target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }

@@ -26,11 +26,12 @@ func (s *Sandbox) arm(ctx context.Context) {
 		}
 		s.Kill(EndCancelled)
 	}))
-	s.rt.mu.Lock()
-	closed := s.rt.closed
-	s.rt.mu.Unlock()
-	if closed { // Close looked before we were there
-		s.Kill(EndShutdown)
+	s.mu.Lock()
+	s.armed = true
+	why := s.why
+	s.mu.Unlock()
+	if why != "" { // Close came while we started
+		s.Kill(why)
 	}
 	go s.watch()
 }
@@ -71,8 +72,8 @@ func (s *Sandbox) watch() {
 		}
 	}
 	s.dispose()
-	close(s.done)
 	s.rt.release(s)
+	close(s.done)
 }
 
 // reports reads until the command's end, and returns the last report.
@@ -184,7 +185,11 @@ func (s *Sandbox) Kill(reason EndReason) {
 	if s.why == "" && !s.ended {
 		s.why = reason
 	}
+	armed := s.armed
 	s.mu.Unlock()
+	if !armed {
+		return // arm will see it
+	}
 	if err := signalFD(s.pidfd, unix.SIGKILL, 0); err != nil {
 		s.rt.log.Error("kill a sandbox", "sandbox", s.id, "error", err)
 	}

@@ -1,0 +1,241 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostDir makes a folder with a file, both of the given owner and mode.
+func hostDir(t *testing.T, owner int, dirMode, fileMode os.FileMode) string {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	for _, err := range []error{
+		os.WriteFile(file, []byte("text"), fileMode),
+		os.Chmod(file, fileMode), os.Chown(file, owner, owner),
+		os.Chmod(dir, dirMode), os.Chown(dir, owner, owner),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// guards P7
+func TestReadOnlyGrant(t *testing.T) {
+	r := testRuntime(t, 0)
+	dir := hostDir(t, 0, 0o777, 0o666) // nothing but the mount protects it
+	o := runSpec(t, r, withMount(shell("cat /data/file; echo x > /data/file; echo y > /data/new; rm -f /data/file; chmod 600 /data/file; ls /data/.."), dir, "/data", false))
+	wantExit(t, o, 0)
+	if strings.Count(o.stderr, "Read-only file system") != 4 || !strings.HasPrefix(o.stdout, "text") {
+		t.Errorf("%s", o)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "file"))
+	if err != nil || string(b) != "text" {
+		t.Errorf("the file is now %q, %v", b, err)
+	}
+}
+
+func withMount(s Spec, source, target string, writable bool) Spec {
+	s.Mounts = append(s.Mounts, Mount{Source: source, Target: target, Writable: writable})
+	return s
+}
+
+// The owner of the folder owns what the task makes, whatever user it ran as.
+func TestWritableGrantKeepsTheOwner(t *testing.T) {
+	r := testRuntime(t, 0)
+	dir := hostDir(t, 1234, 0o700, 0o600)
+	o := runSpec(t, r, withMount(shell("cat /data/file && id -u && stat -c %u:%g /data && mkdir /data/sub && echo new > /data/sub/new && chmod 4755 /data/sub/new"), dir, "/data", true))
+	wantExit(t, o, 1) // the setuid bit was refused
+	if o.stdout != "text1000\n1000:1000\n" {
+		t.Errorf("%s", o)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(dir, "sub/new"), &st); err != nil || st.Uid != 1234 || st.Gid != 1234 || st.Mode&0o7000 != 0 {
+		t.Errorf("on the host: user %d, group %d, mode %o, %v", st.Uid, st.Gid, st.Mode, err)
+	}
+}
+
+// What belongs to neither the owner nor everybody stays closed.
+func TestGrantDoesNotOpenOthersFiles(t *testing.T) {
+	r := testRuntime(t, 0)
+	dir := hostDir(t, 1234, 0o755, 0o644)
+	for name, owner := range map[string]int{"root": 0, "other": 4321} {
+		f := filepath.Join(dir, name)
+		if err := os.WriteFile(f, []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(f, owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, writable := range []bool{false, true} {
+		o := runSpec(t, r, withMount(shell("cat /data/root /data/other; rm -f /tmp/x; chmod 666 /data/root; stat -c %u /data/root"), dir, "/data", writable))
+		if strings.Contains(o.stdout, "secret") || !strings.Contains(o.stdout, "65534") {
+			t.Errorf("%s", o)
+		}
+	}
+}
+
+func TestGrantedFile(t *testing.T) {
+	r := testRuntime(t, 0)
+	o := runSpec(t, r, withMount(withMount(shell("cat /a/b/c /tmp/deep/file"), hostFile(t, "one"), "/a/b/c", false), hostFile(t, "two"), "/tmp/deep/file", false))
+	wantExit(t, o, 0)
+	if o.stdout != "onetwo" {
+		t.Errorf("%s", o)
+	}
+}
+
+// A grant covers one file system and not what is mounted below.
+func TestGrantStopsAtMounts(t *testing.T) {
+	needRoot(t)
+	dir := hostDir(t, 0, 0o755, 0o644)
+	sub := filepath.Join(dir, "sub")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := testRuntime(t, 0)
+	if err := unix.Mount("tmpfs", sub, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(sub, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(filepath.Join(sub, "below"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := runSpec(t, r, withMount(shell("ls /data /data/sub"), dir, "/data", false))
+	wantExit(t, o, 0)
+	if strings.Contains(o.stdout, "below") {
+		t.Errorf("%s", o)
+	}
+}
+
+func TestGrantsRefused(t *testing.T) {
+	r := testRuntime(t, 0)
+	dir := hostDir(t, 0, 0o755, 0o644)
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("/etc", link); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, c := range []struct {
+		m    Mount
+		want string
+	}{
+		{Mount{Source: link, Target: "/x"}, "symbolic link"},
+		{Mount{Source: link + "/ssl", Target: "/x"}, "symbolic link"},
+		{Mount{Source: dir + "/none", Target: "/x"}, "no such file"},
+		{Mount{Source: dir + "/sock", Target: "/x"}, "neither a file nor a folder"},
+		{Mount{Source: "/proc/self", Target: "/x"}, "symbolic link"},
+		{Mount{Source: "/proc/1", Target: "/x"}, "window into the kernel"},
+		{Mount{Source: "/proc/self/root", Target: "/x"}, "symbolic link"},
+		{Mount{Source: "/sys/kernel", Target: "/x"}, "window into the kernel"},
+		{Mount{Source: "/dev/shm", Target: "/x"}, "devices"},
+		{Mount{Source: dir, Target: "/x", Writable: true}, "ordinary user"},
+	} {
+		_, err := r.Start(t.Context(), Spec{ID: newID(), Command: []string{"true"}, Mounts: []Mount{c.m}}, Streams{})
+		var bad *ErrInvalidSpec
+		if !errors.As(err, &bad) || bad.Field != "Mounts[0].Source" || !strings.Contains(bad.Reason, c.want) {
+			t.Errorf("%v: want %q, got %v", c.m, c.want, err)
+		}
+	}
+}
+
+// Somebody who may write beside a grant swaps the folder for a link to a secret
+// all the time. Whatever a start catches, it is never the secret.
+func TestSwappedSource(t *testing.T) {
+	r := testRuntime(t, 0)
+	secret := hostDir(t, 0, 0o755, 0o644)
+	if err := os.WriteFile(filepath.Join(secret, "file"), []byte("secret"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	top := t.TempDir()
+	good, link, at := filepath.Join(top, "good"), filepath.Join(top, "link"), filepath.Join(top, "at")
+	for _, err := range []error{os.Mkdir(good, 0o755), os.WriteFile(good+"/file", []byte("good"), 0o644), os.Symlink(secret, link), os.Rename(good, at)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	swapped := make(chan int)
+	go func() {
+		n := 0
+		for ; ctx.Err() == nil; n++ {
+			_ = unix.Renameat2(unix.AT_FDCWD, at, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
+		}
+		swapped <- n
+	}()
+	ran := 0
+	for deadline := time.Now().Add(10 * time.Second); ran < 10 && time.Now().Before(deadline); {
+		s, err := r.Start(t.Context(), Spec{ID: newID(), Command: []string{"/bin/grep", "-q", "^good$", "/data/file"}, Mounts: []Mount{{Source: at, Target: "/data"}}}, Streams{})
+		if err != nil {
+			var bad *ErrInvalidSpec
+			if !errors.As(err, &bad) {
+				t.Fatal(err)
+			}
+			continue
+		}
+		ran++
+		wantExit(t, outcome{Result: s.Wait()}, 0)
+	}
+	cancel()
+	if n := <-swapped; n == 0 || ran == 0 {
+		t.Errorf("%d swaps, %d runs: nothing was tried", n, ran)
+	}
+}
+
+// A command that hands its stdout to a process outside cannot hold up Wait.
+func TestPassedStdoutDoesNotHang(t *testing.T) {
+	r := testRuntime(t, 0)
+	dir := hostDir(t, 1234, 0o777, 0o644)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "sock"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Chmod(filepath.Join(dir, "sock"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(filepath.Join(dir, "sock"), 1234, 1234); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan []int, 1)
+	go func() {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			got <- nil
+			return
+		}
+		oob := make([]byte, 64)
+		_, n, _, _, err := c.ReadMsgUnix(make([]byte, 8), oob)
+		if err != nil {
+			got <- nil
+		} else {
+			got <- rights(oob[:n])
+		}
+		c.Close()
+	}()
+	o := probe(t, r, withMount(Spec{}, dir, "/data", true), "pass", "/data/sock")
+	fds := <-got
+	if len(fds) != 1 {
+		t.Fatalf("nothing was passed: %s", o)
+	}
+	closeAll(fds)
+	wantExit(t, o, 0)
+}
