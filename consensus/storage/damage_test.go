@@ -48,7 +48,9 @@ func tryAll(t interface{ Fatalf(string, ...any) }, o Options, last, term uint64)
 	return nil
 }
 
-func damagedCopy(t testing.TB) (Options, []byte) {
+// damagedCopy returns a closed store, the used part of its database (bbolt
+// grows the file by 16 MiB of hole), and the file's size.
+func damagedCopy(t testing.TB) (Options, []byte, int) {
 	o := options(privateDir(t))
 	s := create(t, o)
 	must(t, s.Stable().SetUint64([]byte("CurrentTerm"), 77))
@@ -59,14 +61,13 @@ func damagedCopy(t testing.TB) (Options, []byte) {
 	good, err := os.ReadFile(filepath.Join(o.Dir, logFile))
 	must(t, err)
 	must(t, tryAll(t, o, 60, 77))
-	return o, good
+	return o, bytes.TrimRight(good, "\x00"), len(good)
 }
 
 // replace writes a new file: a database that panicked keeps its lock on the
 // old one until the process ends.
-func replace(t interface{ Fatalf(string, ...any) }, path string, b []byte) {
-	used := bytes.TrimRight(b, "\x00") // bbolt grows its file by 16 MiB of hole
-	if err := errors.Join(os.Remove(path), os.WriteFile(path, used, 0o600), os.Truncate(path, int64(len(b)))); err != nil {
+func replace(t interface{ Fatalf(string, ...any) }, path string, b []byte, size int) {
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, b, 0o600), os.Truncate(path, int64(size))); err != nil {
 		t.Fatalf("%v", err)
 	}
 }
@@ -74,9 +75,9 @@ func replace(t interface{ Fatalf(string, ...any) }, path string, b []byte) {
 // guards P1 and P6: whatever byte of the whole database file changes, nothing
 // wrong is served and nothing acknowledged silently disappears.
 func TestFlippedBytesOfTheDatabase(t *testing.T) {
-	o, good := damagedCopy(t)
+	o, good, size := damagedCopy(t)
 	path := filepath.Join(o.Dir, logFile)
-	var used []int // most of the file is a hole
+	var used []int
 	for i, b := range good {
 		if b != 0 {
 			used = append(used, i)
@@ -85,24 +86,24 @@ func TestFlippedBytesOfTheDatabase(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		i, bit := rapid.SampledFrom(used).Draw(t, "byte"), rapid.IntRange(0, 7).Draw(t, "bit")
 		good[i] ^= 1 << bit
-		replace(t, path, good)
+		replace(t, path, good, size)
 		good[i] ^= 1 << bit
 		err := tryAll(t, o, 60, 77) // an error is fine, wrong data is not
 		if errors.Is(err, bolterrors.ErrTimeout) {
 			t.Fatalf("the test held the file's lock: %v", err)
 		}
 	})
-	replace(t, path, good)
+	replace(t, path, good, size)
 	must(t, tryAll(t, o, 60, 77))
 }
 
 // Half-written files: cut at any length, the store refuses or is whole.
 func TestTruncatedDatabase(t *testing.T) {
-	o, good := damagedCopy(t)
+	o, good, size := damagedCopy(t)
 	path := filepath.Join(o.Dir, logFile)
 	page := os.Getpagesize()
-	for _, n := range []int{1, 100, page / 2, page, 2*page - 1, 2 * page, 3 * page, 4*page - 1, 4 * page, 6*page + 9, 9 * page, 1 << 20, len(good) - 1} {
-		replace(t, path, good[:n])
+	for _, n := range []int{1, 100, page / 2, page, 2*page - 1, 2 * page, 3 * page, 4*page - 1, 4 * page, 6*page + 9, 9 * page, len(good) - 1, 1 << 20, size - 1} {
+		replace(t, path, good, n)
 		if err := tryAll(t, o, 60, 77); n < 4*page && !NeedsRejoin(err) { // behind that, pages may be unused
 			t.Fatalf("cut at %d: %v", n, err)
 		}

@@ -162,7 +162,7 @@ func TestDamagedSnapshots(t *testing.T) {
 	if len(list) != 1 || list[0].ID != older {
 		t.Fatalf("%v", list)
 	}
-	if bad, err := s.snaps.Damaged(); err != nil || len(bad) != 1 || !strings.Contains(bad[0].Error(), id) {
+	if bad, err := s.DamagedSnapshots(); err != nil || len(bad) != 1 || !strings.Contains(bad[0].Error(), id) {
 		t.Fatalf("%v %v", bad, err)
 	}
 	writeSnapshot(t, s.Snapshots(), 6, 1, []byte("x"))

@@ -325,6 +325,10 @@ func (s *Store) Stable() raft.StableStore { return s.stable }
 // Snapshots returns the snapshot store.
 func (s *Store) Snapshots() raft.SnapshotStore { return s.snaps }
 
+// DamagedSnapshots returns an error for every snapshot that List skips; their
+// files stay where they are.
+func (s *Store) DamagedSnapshots() ([]error, error) { return s.snaps.Damaged() }
+
 // LongestWrite returns how long the oldest write in flight has taken so far.
 func (s *Store) LongestWrite() time.Duration { return s.dog.longest() }
 
