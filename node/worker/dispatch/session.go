@@ -168,6 +168,13 @@ func (s *session) standing() *protocol.Refuse {
 	return nil
 }
 
+// superseder is a state that lists the superseded attempts of a node whose
+// ends it waits for. One that was superseded before it ever reached the worker
+// would otherwise hold its capacity until the worker restarts.
+type superseder interface {
+	Superseded(fsm.NodeID) []fsm.Assignment
+}
+
 // welcome answers a Hello, and queues what the state holds for the worker.
 func (s *session) welcome(hello *protocol.Hello, term uint64) error {
 	running := s.hub.cfg.State.Running(s.peer)
@@ -190,6 +197,11 @@ func (s *session) welcome(hello *protocol.Hello, term uint64) error {
 	has := make(map[protocol.Key]bool, len(hello.Attempts))
 	for _, key := range hello.Attempts {
 		has[key] = true
+	}
+	if state, ok := s.hub.cfg.State.(superseder); ok {
+		for _, a := range state.Superseded(s.peer) {
+			changes = append(changes, fsm.Change{Kind: fsm.ChangeRevoked, Task: a.Task, Attempt: a.Attempt, Node: a.Node})
+		}
 	}
 	changes = slices.DeleteFunc(changes, func(c fsm.Change) bool {
 		return has[protocol.Key{Task: c.Task, Attempt: c.Attempt}]

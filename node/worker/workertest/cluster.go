@@ -42,6 +42,8 @@ type Config struct {
 	Latency   time.Duration // of a commit and of a verification
 	Script    func(protocol.Key) Script
 	Scheduler func(Leader) Scheduler
+	// MayBeRemoved lets workers end with worker.ErrRemoved.
+	MayBeRemoved bool
 }
 
 // Cluster is a set of nodes, of which one leads at a time.
@@ -73,6 +75,7 @@ type Node struct {
 	c         *Cluster
 	index     int
 	cut       bool
+	loyal     *Node // whom its worker takes for the leader, whatever happens
 	conns     []*link
 	scheduler Scheduler
 	office    context.CancelFunc // of its latest office
@@ -211,6 +214,16 @@ func (c *Cluster) Heal(i int) {
 	c.Nodes[i].catchUp()
 }
 
+// Isolate leaves two nodes to themselves: the worker of one keeps its session
+// with the other, which is cut off from everybody else and still believes that
+// it leads.
+func (c *Cluster) Isolate(old, with *Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old.cut, with.cut = true, true
+	with.loyal = old
+}
+
 // Start starts a node's worker as a new process.
 func (c *Cluster) Start(i int) {
 	n := c.Nodes[i]
@@ -225,7 +238,8 @@ func (c *Cluster) Start(i int) {
 	n.Worker, n.crash = w, cancel
 	c.mu.Unlock()
 	c.group.Go(func() {
-		if err := w.Run(ctx); err != nil {
+		err := w.Run(ctx)
+		if err != nil && !(c.cfg.MayBeRemoved && errors.Is(err, worker.ErrRemoved)) {
 			c.t.Errorf("worker of %s: %v", n.ID, err)
 		}
 	})
@@ -348,6 +362,9 @@ func (n *Node) register(ctx context.Context, incarnation uint64) error {
 func (n *Node) connect(ctx context.Context) (io.ReadWriteCloser, error) {
 	n.c.mu.Lock()
 	leader := n.c.Nodes[n.c.leader]
+	if n.loyal != nil {
+		leader = n.loyal
+	}
 	n.c.mu.Unlock()
 	return n.ConnectTo(ctx, leader)
 }
@@ -358,7 +375,7 @@ func (n *Node) ConnectTo(_ context.Context, leader *Node) (io.ReadWriteCloser, e
 	near, far := net.Pipe()
 	a, b := newLink(near), newLink(far)
 	c.mu.Lock()
-	if n.index != leader.index && (n.cut || leader.cut) {
+	if n.index != leader.index && n.loyal != leader && (n.cut || leader.cut) {
 		c.mu.Unlock()
 		_, _ = near.Close(), far.Close()
 		return nil, errors.New("no route")
