@@ -82,7 +82,7 @@ type frameWriter struct {
 
 func newFrameWriter(w io.Writer, kind byte) *frameWriter {
 	crc := crc32.New(castagnoli)
-	f := &frameWriter{w: bufio.NewWriterSize(w, 256<<10), crc: crc, sum: sha256.New()}
+	f := &frameWriter{w: bufio.NewWriterSize(w, 64<<10), crc: crc, sum: sha256.New()}
 	f.write(append([]byte(snapshotMagic), snapshotVersion, kind))
 	return f
 }
@@ -148,7 +148,7 @@ type frameReader struct {
 var errNotSnapshot = errors.New("not a snapshot of this program")
 
 func newFrameReader(r io.Reader) (*frameReader, error) {
-	f := &frameReader{r: bufio.NewReaderSize(r, 256<<10), crc: crc32.New(castagnoli), sum: sha256.New()}
+	f := &frameReader{r: bufio.NewReaderSize(r, 64<<10), crc: crc32.New(castagnoli), sum: sha256.New()}
 	head := make([]byte, len(snapshotMagic)+2)
 	if _, err := io.ReadFull(f.r, head); err != nil {
 		return nil, fmt.Errorf("%w: header: %w", errNotSnapshot, unexpected(err))

@@ -188,7 +188,7 @@ func TestSnapshotReportsWriteErrors(t *testing.T) {
 	s := fill(t, 2000, shapes[0])
 	snap := s.Snapshot()
 	defer snap.Release()
-	if _, err := snap.WriteTo(&failingWriter{300 << 10}); !errors.Is(err, io.ErrShortWrite) {
+	if _, err := snap.WriteTo(&failingWriter{100 << 10}); !errors.Is(err, io.ErrShortWrite) {
 		t.Fatalf("%v", err)
 	}
 }
