@@ -33,8 +33,8 @@ const (
 
 // Client talks to one cluster. Make it with New; safe for concurrent use.
 type Client struct {
-	cfg    Config
-	ends   *endpoints
+	cfg Config
+	*retrier
 	http   *http.Client
 	scheme string
 	index  atomic.Uint64 // highest index seen
@@ -49,15 +49,13 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg, scheme: "https"}
 	if cfg.UnixSocket != "" {
 		c.scheme = "http"
-		c.ends = newEndpoints([]string{cfg.UnixSocket}, cfg.now)
+		c.retrier = newRetrier(cfg, []string{cfg.UnixSocket})
 	} else {
-		addrs := make([]string, len(cfg.Addrs))
-		for i, a := range cfg.Addrs {
-			if addrs[i], err = ParseAddr(a); err != nil {
-				return nil, err
-			}
+		addrs, err := parseAddrs(cfg.Addrs)
+		if err != nil {
+			return nil, err
 		}
-		c.ends = newEndpoints(addrs, cfg.now)
+		c.retrier = newRetrier(cfg, addrs)
 	}
 	rt := cfg.transport
 	if rt == nil {

@@ -129,3 +129,14 @@ func ParseAddr(s string) (string, error) {
 	}
 	return hostport, nil
 }
+
+func parseAddrs(list []string) ([]string, error) {
+	out := make([]string, len(list))
+	for i, s := range list {
+		var err error
+		if out[i], err = ParseAddr(s); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

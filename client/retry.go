@@ -24,35 +24,53 @@ const (
 // answered with a problem), a *permanentError, or what broke the connection.
 type attempt func(ctx context.Context, addr string) error
 
+// retrier runs attempts over a cluster's addresses. Safe for concurrent use.
+type retrier struct {
+	limits  Retries
+	onRetry func(RetryEvent)
+	ends    *endpoints
+}
+
+func newRetrier(cfg Config, addrs []string) *retrier {
+	return &retrier{cfg.Retry, cfg.OnRetry, newEndpoints(addrs, cfg.now)}
+}
+
 // try runs fn at one address after the other until it succeeds, is refused
 // definitely, or attempts or ctx are used up. It is safe to call for
 // mutations: their Idempotency-Key is made before, so that a repetition whose
 // first try took effect gets the first one's result.
-func (c *Client) try(ctx context.Context, op string, fn attempt) error {
+func (r *retrier) try(ctx context.Context, op string, fn attempt) error {
+	i, addr := r.ends.pick()
+	first := fn(ctx, addr)
+	if first == nil {
+		r.ends.good(i) // the usual case, without a policy's cost
+		return nil
+	}
 	call := &CallError{Op: op}
-	var addr string
 	policy := retrypolicy.NewBuilder[any]().
-		WithMaxAttempts(c.cfg.Retry.Attempts).
-		WithBackoff(c.cfg.Retry.MinBackoff, c.cfg.Retry.MaxBackoff).
+		WithMaxAttempts(r.limits.Attempts).
+		WithBackoff(r.limits.MinBackoff, r.limits.MaxBackoff).
 		WithJitterFactor(jitterFactor).
-		WithDelayFunc(func(failsafe.ExecutionAttempt[any]) time.Duration { return c.delay(call.Err) }).
-		AbortIf(func(_ any, err error) bool { return !c.worthRetry(ctx, err) }).
+		WithDelayFunc(func(failsafe.ExecutionAttempt[any]) time.Duration { return r.delay(call.Err) }).
+		AbortIf(func(_ any, err error) bool { return !r.worthRetry(ctx, err) }).
 		ReturnLastFailure().
 		OnRetryScheduled(func(e failsafe.ExecutionScheduledEvent[any]) {
-			if c.cfg.OnRetry != nil {
-				c.cfg.OnRetry(RetryEvent{Op: op, Addr: addr, Attempt: call.Attempts, Err: call.Err, Delay: e.Delay})
+			if r.onRetry != nil {
+				r.onRetry(RetryEvent{Op: op, Addr: addr, Attempt: call.Attempts, Err: call.Err, Delay: e.Delay})
 			}
 		}).Build()
 	err := failsafe.With(policy).WithContext(ctx).Run(func() error {
-		var i int
-		i, addr = c.ends.pick()
-		err := fn(ctx, addr)
+		err := first
+		if first = nil; err == nil {
+			i, addr = r.ends.pick()
+			err = fn(ctx, addr)
+		}
 		switch {
 		case err == nil:
-			c.ends.good(i)
+			r.ends.good(i)
 			return nil
 		case ctx.Err() == nil && blames(err):
-			c.ends.bad(i)
+			r.ends.bad(i)
 		}
 		call.tried(addr, err)
 		return err
@@ -86,7 +104,7 @@ func blames(err error) bool {
 }
 
 // worthRetry tells whether another try may end better.
-func (c *Client) worthRetry(ctx context.Context, err error) bool {
+func (r *retrier) worthRetry(ctx context.Context, err error) bool {
 	var a *answerError
 	if errors.As(err, &a) {
 		if !a.Retryable() {
@@ -101,20 +119,20 @@ func (c *Client) worthRetry(ctx context.Context, err error) bool {
 		return false
 	}
 	if errors.Is(err, ErrUntrusted) {
-		return c.ends.anyGood()
+		return r.ends.anyGood()
 	}
 	return true
 }
 
 // delay returns how long to wait after err, or -1 for the next backoff.
-func (c *Client) delay(err error) time.Duration {
+func (r *retrier) delay(err error) time.Duration {
 	var a *answerError
 	if errors.As(err, &a) && a.Status == http.StatusTooManyRequests && a.retryAfter > 0 {
 		// Jitter goes both ways: raise the delay so that it never ends before
 		// what the server asked for.
 		return time.Duration(float64(a.retryAfter) / (1 - jitterFactor))
 	}
-	if c.ends.anyGood() && (a == nil || a.Status == http.StatusServiceUnavailable) {
+	if r.ends.anyGood() && (a == nil || a.Status == http.StatusServiceUnavailable) {
 		return 0 // fail over at once
 	}
 	if a != nil && a.retryAfter > 0 {

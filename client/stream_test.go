@@ -111,6 +111,7 @@ func TestStreamStops(t *testing.T) {
 	})
 	t.Run("by the context", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
 		never := make(chan client.TaskSpec, 1)
 		never <- echo("x")
 		var last error

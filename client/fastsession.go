@@ -1,0 +1,217 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"golang.org/x/sync/semaphore"
+
+	"holdfast/client/frames"
+)
+
+const (
+	// fastIdle and fastKeepAlive find a node that is gone without a word:
+	// QUIC itself gives requests in flight no error.
+	fastIdle      = 2 * time.Second
+	fastKeepAlive = 500 * time.Millisecond
+	// maxUnsent bounds the bytes that wait for the connection; it holds two
+	// frames of the largest size.
+	maxUnsent = 2 * (frames.MaxFrame + 4)
+	// maxInFlight bounds unanswered requests whatever a node offers.
+	maxInFlight = 16384
+)
+
+// fastSession is one authenticated connection. A writer goroutine owns the
+// stream's sending side, a reader goroutine its receiving side and the
+// delivery of answers; ctx ends with either, and with the connection. mu
+// guards what callers share with them.
+type fastSession struct {
+	conn   *quic.Conn
+	stream *quic.Stream
+	ctx    context.Context
+	end    context.CancelCauseFunc
+	room   chan struct{} // one token per unanswered request
+	bytes  *semaphore.Weighted
+	kick   chan struct{}  // out is not empty
+	in     *frames.Reader // the reader goroutine's
+
+	mu      sync.Mutex
+	number  uint64
+	out     []byte
+	pending map[uint64]chan *frames.Answer
+}
+
+// dialFast connects to addr and authenticates. ctx ends the session too.
+func dialFast(ctx context.Context, addr string, tc *tls.Config, cfg Config, work *sync.WaitGroup) (*fastSession, error) {
+	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := quic.DialAddr(dctx, addr, tc.Clone(), &quic.Config{
+		HandshakeIdleTimeout: dialTimeout, MaxIdleTimeout: fastIdle, KeepAlivePeriod: fastKeepAlive,
+		MaxIncomingStreams: -1, MaxIncomingUniStreams: -1, // a node opens none
+	})
+	if err != nil {
+		return nil, err
+	}
+	s, err := newFastSession(dctx, ctx, conn, cfg)
+	if err != nil {
+		_ = conn.CloseWithError(0, "") // the first error is the one to tell
+		return nil, err
+	}
+	work.Go(s.write)
+	work.Go(s.read)
+	return s, nil
+}
+
+func newFastSession(dctx, ctx context.Context, conn *quic.Conn, cfg Config) (*fastSession, error) {
+	stream, err := conn.OpenStreamSync(dctx)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := dctx.Deadline()
+	_ = stream.SetDeadline(deadline) // fails on a closed stream: the next call tells
+	hello, err := frames.Append(nil, frames.Hello{Version: frames.Version, Token: cfg.Token, UserAgent: cfg.UserAgent})
+	if err != nil {
+		return nil, &permanentError{err}
+	}
+	if _, err := stream.Write(hello); err != nil {
+		return nil, err
+	}
+	// The handshake's end proves nothing to us about the node's mind; its
+	// welcome does.
+	var w frames.Welcome
+	in := frames.NewReader(stream)
+	if err := in.Next(&w); err != nil {
+		return nil, fmt.Errorf("read the node's welcome: %w", err)
+	}
+	if err := refusal(w.Code, w.Detail, 0); err != nil {
+		return nil, err
+	}
+	_ = stream.SetDeadline(time.Time{})
+	s := &fastSession{
+		conn: conn, stream: stream, kick: make(chan struct{}, 1), pending: map[uint64]chan *frames.Answer{},
+		room:  make(chan struct{}, max(1, min(int(w.InFlight), maxInFlight))),
+		bytes: semaphore.NewWeighted(maxUnsent),
+	}
+	s.ctx, s.end = context.WithCancelCause(ctx)
+	// A connection that ends must wake callers and the writer.
+	context.AfterFunc(conn.Context(), func() { s.end(context.Cause(conn.Context())) })
+	context.AfterFunc(s.ctx, func() { _ = conn.CloseWithError(0, "") })
+	s.in = in
+	return s, nil
+}
+
+// call sends one request and waits for its answer.
+func (s *fastSession) call(ctx context.Context, req frames.Request) (*frames.Answer, error) {
+	select {
+	case s.room <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.ctx.Done():
+		return nil, s.ended()
+	}
+	ch, err := s.enqueue(ctx, req)
+	if err != nil {
+		<-s.room
+		return nil, err
+	}
+	// From here on the reader gives the room back, with the answer: a caller
+	// that gives up does not make the node forget the request.
+	select {
+	case a := <-ch:
+		return a, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.ctx.Done():
+		select {
+		case a := <-ch: // it came just before
+			return a, nil
+		default:
+			return nil, s.ended()
+		}
+	}
+}
+
+func (s *fastSession) enqueue(ctx context.Context, req frames.Request) (chan *frames.Answer, error) {
+	s.mu.Lock()
+	s.number++
+	req.Number = s.number
+	s.mu.Unlock()
+	frame, err := frames.Append(nil, &req)
+	if err != nil {
+		return nil, &permanentError{err}
+	}
+	n := int64(len(frame))
+	if !s.bytes.TryAcquire(n) {
+		wctx, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(s.ctx, cancel)
+		err := s.bytes.Acquire(wctx, n)
+		stop()
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
+				err = s.ended()
+			}
+			return nil, err
+		}
+	}
+	ch := make(chan *frames.Answer, 1)
+	s.mu.Lock()
+	s.pending[req.Number] = ch
+	s.out = append(s.out, frame...)
+	s.mu.Unlock()
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+	return ch, nil
+}
+
+func (s *fastSession) ended() error {
+	return fmt.Errorf("the connection ended: %w", context.Cause(s.ctx))
+}
+
+// write sends what has gathered while the last write was under way.
+func (s *fastSession) write() {
+	var buf []byte
+	for {
+		select {
+		case <-s.kick:
+		case <-s.ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		buf, s.out = s.out, buf[:0]
+		s.mu.Unlock()
+		if _, err := s.stream.Write(buf); err != nil {
+			s.end(err)
+			return
+		}
+		s.bytes.Release(int64(len(buf)))
+	}
+}
+
+// read delivers answers.
+func (s *fastSession) read() {
+	for {
+		a := &frames.Answer{}
+		if err := s.in.Next(a); err != nil {
+			s.end(err)
+			return
+		}
+		s.mu.Lock()
+		ch, ok := s.pending[a.Number]
+		delete(s.pending, a.Number)
+		s.mu.Unlock()
+		if !ok {
+			s.end(errors.New("the node answered a request that was not sent"))
+			return
+		}
+		ch <- a // has room: one answer per number
+		<-s.room
+	}
+}
