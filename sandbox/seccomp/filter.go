@@ -50,7 +50,7 @@ type Rule struct {
 // Policy is a whole table. Calls up to Last that it does not name are allowed.
 type Policy struct {
 	Arch  uint32 // AUDIT_ARCH_*
-	Last  int    // the newest call known; later ones return ENOSYS
+	Last  int    // the newest call known, no rule is above it; later ones return ENOSYS
 	Rules map[int]Rule
 }
 
@@ -81,6 +81,11 @@ type span struct {
 
 // Compile returns the filter.
 func Compile(p Policy) ([]unix.SockFilter, error) {
+	for n := range p.Rules {
+		if n < 0 || n > p.Last {
+			return nil, fmt.Errorf("seccomp rule for call %d, which is not in 0 to %d", n, p.Last)
+		}
+	}
 	prog := []unix.SockFilter{
 		ins(ldW, offArch),
 		{Code: jeq, K: p.Arch, Jt: 1},

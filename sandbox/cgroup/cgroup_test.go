@@ -1,0 +1,249 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tree makes a file tree that looks like a cgroup file system. Directories made
+// below it do not fill themselves, as the real ones do: newGroup does that.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		p := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "/") {
+			if err := os.MkdirAll(p, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func mountLine(root, point, fstype, options string) string {
+	return fmt.Sprintf("30 24 0:26 %s %s rw,nosuid shared:4 - %s cgroup rw,%s\n", root, point, fstype, options)
+}
+
+func TestDetect(t *testing.T) {
+	v2 := map[string]string{
+		"u/cgroup.controllers":                               "cpuset cpu io memory hugetlb pids rdma\n",
+		"u/system.slice/holdfast.service/cgroup.controllers": "cpu memory pids\n",
+		"h/cgroup.controllers":                               "hugetlb\n",
+	}
+	root := tree(t, v2)
+	u, h := filepath.Join(root, "u"), filepath.Join(root, "h")
+	service := filepath.Join(u, "system.slice/holdfast.service")
+	all := func(loc Location) map[string]Location {
+		m := map[string]Location{}
+		for _, c := range Required {
+			l := loc
+			l.Controller = c
+			m[c] = l
+		}
+		return m
+	}
+	v1 := mountLine("/", "/c/memory", "cgroup", "memory") + mountLine("/", "/c/cpu", "cgroup", "cpu,cpuacct") + mountLine("/", "/c/pids", "cgroup", "pids")
+	for _, c := range []struct {
+		name      string
+		mounts    string
+		self      string
+		delegated string
+		want      map[string]Location
+	}{
+		{"nothing", "", "0::/\n", "", map[string]Location{}},
+		{"v2 at its root", mountLine("/", u, "cgroup2", "nsdelegate"), "0::/user.slice/x.scope\n", "", all(Location{Version: 2, Mount: u, Base: u})},
+		{"v2 delegated", mountLine("/", u, "cgroup2", "nsdelegate"), "0::/system.slice/holdfast.service\n", service,
+			all(Location{Version: 2, Mount: u, Base: service, Leaf: service + "/node"})},
+		{"v2 delegated, in the leaf", mountLine("/", u, "cgroup2", "nsdelegate"), "0::/system.slice/holdfast.service/node\n", service,
+			all(Location{Version: 2, Mount: u, Base: service, Leaf: service + "/node"})},
+		{"v2 in a container", mountLine("/", u, "cgroup2", "nsdelegate"), "0::/\n", "", all(Location{Version: 2, Mount: u, Base: u})},
+		{"v2 mount of another part", mountLine("/docker/x", u, "cgroup2", "nsdelegate"), "0::/user.slice\n", "", all(Location{Version: 2, Mount: u, Base: u})},
+		{"hybrid", v1 + mountLine("/", h, "cgroup2", "rw"), "4:memory:/x\n0::/\n", "", map[string]Location{
+			Memory: {Memory, 1, "/c/memory", "/c/memory", ""}, CPU: {CPU, 1, "/c/cpu", "/c/cpu", ""},
+			CPUAcct: {CPUAcct, 1, "/c/cpu", "/c/cpu", ""}, PIDs: {PIDs, 1, "/c/pids", "/c/pids", ""},
+		}},
+		{"v1 with a space", mountLine("/", `/c\040d/memory`, "cgroup", "memory"), "", "", map[string]Location{Memory: {Memory, 1, "/c d/memory", "/c d/memory", ""}}},
+		{"garbage", "x\n36 - \n- cgroup2\n", "garbage\n", "", map[string]Location{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := Detect(Host{MountInfo: []byte(c.mounts), SelfCgroup: []byte(c.self), Delegated: func(dir string) bool { return dir == c.delegated }})
+			if fmt.Sprint(got) != fmt.Sprint(c.want) {
+				t.Errorf("got  %v\nwant %v", got, c.want)
+			}
+		})
+	}
+}
+
+func v2Locations(base, leaf string) map[string]Location {
+	m := map[string]Location{}
+	for _, c := range Required {
+		m[c] = Location{Controller: c, Version: 2, Mount: base, Base: base, Leaf: leaf}
+	}
+	return m
+}
+
+func read(t *testing.T, elem ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestOpenV2(t *testing.T) {
+	root := tree(t, map[string]string{
+		"cgroup.subtree_control": "cpu", "holdfast-n/cgroup.subtree_control": "", "node/cgroup.procs": "", "cgroup.procs": "",
+	})
+	m, err := Open(v2Locations(root, filepath.Join(root, "node")), "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, root, "node/cgroup.procs"); got != fmt.Sprint(os.Getpid()) {
+		t.Errorf("the leaf holds %q", got)
+	}
+	if got := read(t, root, "cgroup.subtree_control"); got != "+memory +pids" {
+		t.Errorf("enabled %q, want what was missing", got)
+	}
+	if got := read(t, root, "holdfast-n/cgroup.subtree_control"); got != "+memory +cpu +pids" {
+		t.Errorf("enabled %q for attempts", got)
+	}
+	if len(m.hier) != 1 {
+		t.Errorf("%d hierarchies, want one for all controllers", len(m.hier))
+	}
+	if _, err := Open(v2Locations(root, ""), "n"); !errors.Is(err, ErrBusy) {
+		t.Errorf("second manager: %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	root := tree(t, map[string]string{"cgroup.subtree_control": "", "node/cgroup.procs": "", "cgroup.procs": "77\n"})
+	if _, err := Open(v2Locations(root, filepath.Join(root, "node")), "n"); err == nil || !strings.Contains(err.Error(), "77") {
+		t.Errorf("with a stranger in the delegated group: %v", err)
+	}
+	loc := v2Locations(root, "")
+	delete(loc, PIDs)
+	var missing *ErrMissing
+	if _, err := Open(loc, "n"); !errors.As(err, &missing) || missing.Controller != PIDs {
+		t.Errorf("without pids: %v", err)
+	}
+}
+
+// group makes a groupDir whose files exist, as the kernel would.
+func group(t *testing.T, version int, controllers []string, files ...string) groupDir {
+	m := map[string]string{"x/": ""}
+	for _, f := range files {
+		name, text, _ := strings.Cut(f, "=")
+		m["x/"+name] = text
+	}
+	return groupDir{version: version, path: filepath.Join(tree(t, m), "x"), controllers: controllers}
+}
+
+func TestLimits(t *testing.T) {
+	lim := Limits{MemoryBytes: 1 << 20, CPUMillis: 500, PIDs: 7}
+	v1 := group(t, 1, []string{Memory, CPU, PIDs}, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "cpu.cfs_period_us", "cpu.cfs_quota_us", "pids.max")
+	v2 := group(t, 2, []string{Memory, CPU, PIDs}, "memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "pids.max")
+	for _, d := range []groupDir{v1, v2} {
+		if err := d.limit(lim); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, want := range map[string]string{
+		v1.path + "/memory.limit_in_bytes": "1048576", v1.path + "/memory.memsw.limit_in_bytes": "1048576",
+		v1.path + "/cpu.cfs_quota_us": "50000", v1.path + "/cpu.cfs_period_us": "100000", v1.path + "/pids.max": "7",
+		v2.path + "/memory.max": "1048576", v2.path + "/memory.swap.max": "0", v2.path + "/memory.oom.group": "1",
+		v2.path + "/cpu.max": "50000 100000", v2.path + "/pids.max": "7",
+	} {
+		if got := read(t, file); got != want {
+			t.Errorf("%s: %q, want %q", file, got, want)
+		}
+	}
+	// No swap accounting: fine. No memory limit: an error.
+	if err := group(t, 1, []string{Memory}, "memory.limit_in_bytes").limit(lim); err != nil {
+		t.Error(err)
+	}
+	if err := group(t, 2, []string{Memory}, "memory.swap.max").limit(lim); err == nil {
+		t.Error("a group without memory.max took its limit")
+	}
+}
+
+func TestUsage(t *testing.T) {
+	v2 := Group{[]groupDir{group(t, 2, []string{Memory, CPU, PIDs}, "cpu.stat=usage_usec 1500\nuser_usec 1\n", "memory.peak=4096\n",
+		"memory.events=low 0\noom 2\noom_kill 3\noom_group_kill 1\n", "pids.events=max 5\n")}}
+	want := Usage{CPU: 1500 * time.Microsecond, MemoryPeakBytes: 4096, OOMKills: 3, PIDsRefused: 5}
+	if got := v2.Usage(); got != want {
+		t.Errorf("v2: %+v", got)
+	}
+	v1 := Group{[]groupDir{
+		group(t, 1, []string{Memory}, "memory.max_usage_in_bytes=4096\n", "memory.oom_control=oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+		group(t, 1, []string{CPU, CPUAcct}, "cpuacct.usage=1500000\n"), group(t, 1, []string{PIDs}, "pids.events=max 5\n"),
+	}}
+	if got := v1.Usage(); got != want {
+		t.Errorf("v1: %+v", got)
+	}
+	none := Group{[]groupDir{group(t, 2, Required)}}
+	if got := none.Usage(); got != (Usage{}) {
+		t.Errorf("without counters: %+v", got)
+	}
+}
+
+// On this machine: groups come, hold their limits and go.
+func TestRealGroups(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("CI must run the sandbox's tests as root")
+		}
+		t.Skip("needs root")
+	}
+	h, err := ReadHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("test-cg-%d", os.Getpid())
+	m, err := Open(Detect(h), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := m.Create("a", Limits{MemoryBytes: 32 << 20, CPUMillis: 100, PIDs: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Create("a", Limits{}); !errors.Is(err, os.ErrExist) {
+		t.Errorf("the same group twice: %v", err)
+	}
+	files, err := g.OpenProcs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != len(g.dirs) {
+		t.Errorf("%d files for %d directories", len(files), len(g.dirs))
+	}
+	for _, f := range files {
+		f.Close()
+	}
+	if _, err := m.Create("b", Limits{MemoryBytes: -1, PIDs: 1 << 60}); err == nil {
+		t.Error("an absurd limit was set")
+	}
+	if n, err := m.Stale(); n != 1 || err != nil {
+		t.Errorf("%d stale groups, %v", n, err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob("/sys/fs/cgroup/*/holdfast-" + name); left != nil {
+		t.Errorf("%v are left", left)
+	}
+}
