@@ -8,6 +8,6 @@
 // sides close. A streaming method answers with one reply frame (so that the
 // opener knows that it was accepted) and then owns the stream.
 //
-// Goroutines: Server.Serve owns one goroutine for each stream of a connection
-// and returns when all of them have ended. Client owns none.
+// Goroutines: none of its own. ServeStream runs on its caller's, and a stream
+// that is still open when the context ends is closed under the handler.
 package rpc

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -33,7 +32,7 @@ type Unary func(ctx context.Context, peer string, body []byte) (any, error)
 // The stream is closed when it returns.
 type Streaming func(ctx context.Context, peer string, body []byte, s net.Conn)
 
-// Server answers the streams of any number of connections.
+// Server answers streams of any number of connections.
 type Server struct {
 	logger  hclog.Logger
 	unary   map[string]Unary
@@ -45,29 +44,14 @@ func NewServer(logger hclog.Logger) *Server {
 	return &Server{logger: logger, unary: map[string]Unary{}, streams: map[string]Streaming{}}
 }
 
-// Handle registers a unary method. Call it before the first Serve.
+// Handle registers a unary method. Call it before the first stream.
 func (s *Server) Handle(method string, h Unary) { s.unary[method] = h }
 
-// HandleStream registers a streaming method. Call it before the first Serve.
+// HandleStream registers a streaming method. Call it before the first stream.
 func (s *Server) HandleStream(method string, h Streaming) { s.streams[method] = h }
 
-// Serve answers every stream that accept yields until it fails, and returns
-// when the handlers of all of them have returned.
-func (s *Server) Serve(ctx context.Context, peer string, accept func(context.Context) (net.Conn, error)) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	for {
-		stream, err := accept(ctx)
-		if err != nil {
-			return
-		}
-		wg.Go(func() { s.serveStream(ctx, peer, stream) })
-	}
-}
-
-func (s *Server) serveStream(ctx context.Context, peer string, stream net.Conn) {
+// ServeStream answers one stream of an authenticated node and closes it.
+func (s *Server) ServeStream(ctx context.Context, peer string, stream net.Conn) {
 	// A handler blocked on the stream must not outlive the server.
 	stop := context.AfterFunc(ctx, func() { _ = stream.Close() })
 	defer stop()
