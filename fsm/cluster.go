@@ -31,7 +31,7 @@ func (m *machine) applyInitCluster(e *envelope) (Result, error) {
 }
 
 func decodeInitCluster(b []byte, c *InitCluster) error {
-	if err := decMode.Unmarshal(b, c); err != nil {
+	if err := decodeStrict(b, c); err != nil {
 		return err
 	}
 	if err := validateText("cluster's ID", c.ClusterID, 1, maxKeyBytes); err != nil {
@@ -47,7 +47,7 @@ func decodeInitCluster(b []byte, c *InitCluster) error {
 // at least it.
 func (m *machine) applySetFeatureLevel(e *envelope) (Result, error) {
 	var c SetFeatureLevel
-	if err := decMode.Unmarshal(e.body, &c); err != nil {
+	if err := decodeStrict(e.body, &c); err != nil {
 		return Result{}, err
 	}
 	if c.Level < m.cluster.Level {
@@ -97,16 +97,16 @@ func checkBody(e *envelope) error {
 	case CmdInitCluster:
 		return decodeInitCluster(e.body, new(InitCluster))
 	case CmdExpireWorker:
-		return decMode.Unmarshal(e.body, new(ExpireWorker))
+		return decodeStrict(e.body, new(ExpireWorker))
 	case CmdDrainNode:
-		return decMode.Unmarshal(e.body, new(DrainNode))
+		return decodeStrict(e.body, new(DrainNode))
 	case CmdRemoveNode:
-		return decMode.Unmarshal(e.body, new(RemoveNode))
+		return decodeStrict(e.body, new(RemoveNode))
 	case CmdRevokeToken:
-		return decMode.Unmarshal(e.body, new(RevokeToken))
+		return decodeStrict(e.body, new(RevokeToken))
 	case CmdSetFeatureLevel:
 		var c SetFeatureLevel
-		if err := decMode.Unmarshal(e.body, &c); err != nil {
+		if err := decodeStrict(e.body, &c); err != nil {
 			return err
 		}
 		if c.Level > FeatureLevel {

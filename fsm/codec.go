@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -40,6 +41,23 @@ func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }
 // Unmarshal decodes what Marshal encoded, within the bounds of commands. It
 // refuses unknown fields, duplicate keys, tags and indefinite lengths.
 func Unmarshal(data []byte, v any) error { return decMode.Unmarshal(data, v) }
+
+// decodeStrict decodes what only the canonical encoding of a value may stand
+// for. The library alone would take null for a zero value, and a byte string
+// of any length for an array of bytes.
+func decodeStrict(b []byte, v any) error {
+	if err := decMode.Unmarshal(b, v); err != nil {
+		return err
+	}
+	canonical, err := encMode.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode again: %w", err)
+	}
+	if !bytes.Equal(canonical, b) {
+		return &decodeError{problem: "the input is not in the canonical encoding"}
+	}
+	return nil
+}
 
 // NewCommand encodes a command of the given type in its current version. Body
 // is the struct that belongs to the type, nil for CmdTick. A zero request ID

@@ -227,7 +227,7 @@ func (f *frameReader) head() (section, []byte, error) {
 // end checks the trailer, which is in f.buf, and what follows it.
 func (f *frameReader) end() error {
 	var t trailer
-	if err := decMode.Unmarshal(f.buf, &t); err != nil {
+	if err := decodeStrict(f.buf, &t); err != nil {
 		return f.errorAt(err)
 	}
 	var crc [4]byte

@@ -36,7 +36,7 @@ func (m *machine) applyRegisterNode(e *envelope) (Result, error) {
 }
 
 func decodeRegisterNode(b []byte, c *RegisterNode) error {
-	if err := decMode.Unmarshal(b, c); err != nil {
+	if err := decodeStrict(b, c); err != nil {
 		return err
 	}
 	return c.Node.validate()
@@ -48,7 +48,7 @@ func (n *Node) featureLevel() uint32 { return max(n.FeatureLevel, BaseFeatureLev
 // applyExpireWorker declares one incarnation's attempts lost.
 func (m *machine) applyExpireWorker(e *envelope) (Result, error) {
 	var c ExpireWorker
-	if err := decMode.Unmarshal(e.body, &c); err != nil {
+	if err := decodeStrict(e.body, &c); err != nil {
 		return Result{}, err
 	}
 	n, refusal := m.liveNode([]byte(c.Node))
@@ -70,7 +70,7 @@ func (m *machine) applyExpireWorker(e *envelope) (Result, error) {
 // applyDrainNode stops or allows new attempts on a node.
 func (m *machine) applyDrainNode(e *envelope) (Result, error) {
 	var c DrainNode
-	if err := decMode.Unmarshal(e.body, &c); err != nil {
+	if err := decodeStrict(e.body, &c); err != nil {
 		return Result{}, err
 	}
 	n, refusal := m.liveNode([]byte(c.Node))
@@ -88,7 +88,7 @@ func (m *machine) applyDrainNode(e *envelope) (Result, error) {
 // its tasks wait for RemoveGrace: its worker may still be at them.
 func (m *machine) applyRemoveNode(e *envelope) (Result, error) {
 	var c RemoveNode
-	if err := decMode.Unmarshal(e.body, &c); err != nil {
+	if err := decodeStrict(e.body, &c); err != nil {
 		return Result{}, err
 	}
 	if _, done := m.removedAt[c.Node]; done {
@@ -158,7 +158,7 @@ func (m *machine) applyAdmitNode(e *envelope) (Result, error) {
 }
 
 func decodeAdmitNode(b []byte, c *AdmitNode) error {
-	if err := decMode.Unmarshal(b, c); err != nil {
+	if err := decodeStrict(b, c); err != nil {
 		return err
 	}
 	return c.Node.validate()

@@ -78,7 +78,7 @@ func (m *machine) restoreRecord(s section, record []byte) error {
 		return m.restoreNode(record)
 	case sectionRemoved:
 		var r removedNode
-		if err := decMode.Unmarshal(record, &r); err != nil {
+		if err := decodeStrict(record, &r); err != nil {
 			return err
 		}
 		if _, twice := m.removedAt[r.ID]; twice || m.nodes[r.ID] != nil {
@@ -87,7 +87,7 @@ func (m *machine) restoreRecord(s section, record []byte) error {
 		m.addRemoved(r)
 	case sectionToken:
 		t := new(storedToken)
-		if err := decMode.Unmarshal(record, t); err != nil {
+		if err := decodeStrict(record, t); err != nil {
 			return err
 		}
 		if n := len(m.tokens); n > 0 && m.tokens[n-1].ID >= t.ID {
@@ -119,7 +119,7 @@ func (m *machine) restoreRecord(s section, record []byte) error {
 
 func (m *machine) restoreMeta(record []byte) error {
 	var r metaRecord
-	if err := decMode.Unmarshal(record, &r); err != nil {
+	if err := decodeStrict(record, &r); err != nil {
 		return err
 	}
 	if r.Now < 0 || r.Now > maxUnixNano || r.LastTask > maxTaskID {
@@ -136,7 +136,7 @@ func (m *machine) restoreMeta(record []byte) error {
 
 func (m *machine) restoreNode(record []byte) error {
 	var r nodeRecord
-	if err := decMode.Unmarshal(record, &r); err != nil {
+	if err := decodeStrict(record, &r); err != nil {
 		return err
 	}
 	if n := len(m.nodeOrder); n > 0 && m.nodeOrder[n-1].id >= r.Node.ID {

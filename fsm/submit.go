@@ -71,7 +71,7 @@ func (m *machine) applyCancel(e *envelope) (Result, error) {
 }
 
 func decodeCancel(b []byte, c *Cancel) error {
-	if err := decMode.Unmarshal(b, c); err != nil {
+	if err := decodeStrict(b, c); err != nil {
 		return err
 	}
 	if len(c.Tasks) == 0 {

@@ -59,7 +59,7 @@ func (m *machine) applyCreateToken(e *envelope) (Result, error) {
 }
 
 func decodeCreateToken(b []byte, c *CreateToken) error {
-	if err := decMode.Unmarshal(b, c); err != nil {
+	if err := decodeStrict(b, c); err != nil {
 		return err
 	}
 	if err := validateText("token's ID", c.ID, 1, maxKeyBytes); err != nil {
@@ -82,7 +82,7 @@ func decodeCreateToken(b []byte, c *CreateToken) error {
 // applyRevokeToken makes a token useless at once.
 func (m *machine) applyRevokeToken(e *envelope) (Result, error) {
 	var c RevokeToken
-	if err := decMode.Unmarshal(e.body, &c); err != nil {
+	if err := decodeStrict(e.body, &c); err != nil {
 		return Result{}, err
 	}
 	i, found := m.findToken(c.ID)
