@@ -31,6 +31,11 @@ type Config struct {
 	// then on every follower, when a stored snapshot cannot be restored.
 	CheckSnapshot func(io.Reader) error
 
+	// Compress and Decompress stand around the state in snapshots, both or
+	// none. Snapshots without compression can always be read.
+	Compress   func(raft.FSMSnapshot) raft.FSMSnapshot
+	Decompress func(io.ReadCloser) (io.ReadCloser, error)
+
 	// Bootstrap makes this node the first voter of a new cluster if the stores
 	// are empty. With existing state it does nothing.
 	Bootstrap bool
@@ -148,6 +153,8 @@ func (c *Config) validate() error {
 		return errors.New("consensus: Config needs Transport, Logs, Stable and Snapshots")
 	case c.State == nil || c.EncodeBatch == nil:
 		return errors.New("consensus: Config needs State and EncodeBatch")
+	case (c.Compress == nil) != (c.Decompress == nil):
+		return errors.New("consensus: Config needs both or none of Compress and Decompress")
 	case c.Proposer.QueueBytes < c.Proposer.EntryBytes:
 		return fmt.Errorf("consensus: the queue (%d bytes) must hold an entry (%d bytes)", c.Proposer.QueueBytes, c.Proposer.EntryBytes)
 	}

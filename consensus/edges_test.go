@@ -280,15 +280,19 @@ func TestPoisonStopsTheNode(t *testing.T) {
 
 func TestSnapshotHeaderIsGolden(t *testing.T) {
 	// guards P11
-	want := []byte{'H', 'F', 'S', '1', 0, 0, 0, 0, 0, 0, 0x12, 0x34}
-	if got := snapshotHeader(0x1234); !bytes.Equal(got, want) {
-		t.Errorf("% x", got)
-	}
-	if i, err := readSnapshotHeader(bytes.NewReader(want)); err != nil || i != 0x1234 {
-		t.Errorf("%d, %v", i, err)
+	for magic, want := range map[string][]byte{
+		magicPlain:      {'H', 'F', 'S', '1', 0, 0, 0, 0, 0, 0, 0x12, 0x34},
+		magicCompressed: {'H', 'F', 'Z', '1', 0, 0, 0, 0, 0, 0, 0x12, 0x34},
+	} {
+		if got := snapshotHeader(magic, 0x1234); !bytes.Equal(got, want) {
+			t.Errorf("% x", got)
+		}
+		if m, i, err := readSnapshotHeader(bytes.NewReader(want)); err != nil || i != 0x1234 || m != magic {
+			t.Errorf("%s, %d, %v", m, i, err)
+		}
 	}
 	for _, bad := range []string{"", "HFS1", "HFS2aaaaaaaa"} {
-		if _, err := readSnapshotHeader(strings.NewReader(bad)); err == nil {
+		if _, _, err := readSnapshotHeader(strings.NewReader(bad)); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}

@@ -63,6 +63,7 @@ func Open(cfg Config) (*Group, error) {
 	}
 	g.applier = &applier{
 		sm: cfg.State, applied: newAppliedIndex(), metrics: metrics, now: cfg.Now, onFatal: g.fatalStop,
+		compress: cfg.Compress, decompress: cfg.Decompress,
 		snapBytes: cfg.Snapshot.Bytes, snapAsk: make(chan struct{}, 1),
 	}
 	if cfg.OnApplied != nil {

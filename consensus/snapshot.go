@@ -46,7 +46,7 @@ func (g *Group) Snapshot(ctx context.Context) error {
 }
 
 // Restore replaces the state of the whole group by a snapshot as the state
-// machine writes it, of size bytes. Leader only; entries in flight get
+// machine writes it (not compressed), of size bytes. Leader only; entries in flight get
 // ErrUnknownOutcome. The snapshot is read twice: once to check it, because a
 // bad one that is stored would stop every node, one after the other. If ctx
 // ends first the restore goes on, so it should not be short.
@@ -66,7 +66,7 @@ func (g *Group) Restore(ctx context.Context, size int64, r io.ReadSeeker) error 
 	}
 	// The index is not known before raft has chosen it; the entry with no
 	// commands below carries it past.
-	header := snapshotHeader(0)
+	header := snapshotHeader(magicPlain, 0)
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Size: int64(len(header)) + size}
 	done := make(chan error, 1)
 	go func() {
