@@ -55,11 +55,14 @@ type Config struct {
 	StallLimit Duration `yaml:"stall_limit"`
 	// Voters is how many nodes vote at most; odd.
 	Voters int `yaml:"voters"`
+	// Stable is how long a new node must be healthy before it may vote.
+	Stable Duration `yaml:"stable"`
 	// QueueBound bounds queued and running tasks; set at init.
 	QueueBound uint64 `yaml:"queue_bound"`
 	// Raft are the timers; leave them alone unless measured.
 	Raft RaftConfig `yaml:"raft"`
-	// Cgroup names the parent of the sandboxes' cgroups.
+	// Cgroup names the parent of the sandboxes' cgroups; the node's ID by
+	// default, because several nodes may share a host.
 	Cgroup string `yaml:"cgroup"`
 }
 
@@ -111,6 +114,7 @@ func Defaults() Config {
 		Lease:       Duration(3 * time.Second),
 		StallLimit:  Duration(2 * time.Second),
 		Voters:      5,
+		Stable:      Duration(10 * time.Second),
 		QueueBound:  1_000_000,
 		// 250/250/150 ms is a judgement that the soak test keeps checking:
 		// shorter timers saw a false election beside full CPU load.
@@ -119,7 +123,6 @@ func Defaults() Config {
 			Election:  Duration(250 * time.Millisecond),
 			Lease:     Duration(150 * time.Millisecond),
 		},
-		Cgroup: "holdfast",
 	}
 }
 
@@ -200,6 +203,7 @@ func (c *Config) FromEnv(lookup func(string) (string, bool)) error {
 	duration("DRAIN", &c.Drain)
 	duration("LEASE", &c.Lease)
 	duration("STALL_LIMIT", &c.StallLimit)
+	duration("STABLE", &c.Stable)
 	return errors.Join(errs...)
 }
 
@@ -273,6 +277,9 @@ func (c *Config) Validate() error {
 	if d := time.Duration(c.StallLimit); d < 100*time.Millisecond {
 		bad("stall_limit", "%v: at least 100ms", d)
 	}
+	if d := time.Duration(c.Stable); d < 10*time.Millisecond || d > time.Hour {
+		bad("stable", "%v: want 10ms to 1h", d)
+	}
 	hb, el, le := time.Duration(c.Raft.Heartbeat), time.Duration(c.Raft.Election), time.Duration(c.Raft.Lease)
 	if hb < 5*time.Millisecond || el < hb || le > hb || le < 5*time.Millisecond {
 		bad("raft", "heartbeat %v, election %v, leader_lease %v: want 5ms or more, election not below and leader_lease not above heartbeat", hb, el, le)
@@ -294,5 +301,5 @@ func validCgroup(s string) bool {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 64
+	return len(s) <= 64
 }

@@ -71,8 +71,17 @@ func (c *credentials) pool() *x509.CertPool {
 	return p
 }
 
-// newNodeKey makes and stores this node's key.
-func (f folder) newNodeKey() (crypto.Signer, error) {
+// loadOrMakeKey gives this node's key. One may be there from a join that was
+// cut short.
+func (f folder) loadOrMakeKey() (crypto.Signer, error) {
+	if text, err := os.ReadFile(f.nodeKey()); err == nil {
+		if err := ownerOnly(f.nodeKey()); err != nil {
+			return nil, err
+		}
+		return pki.DecodeKey(text)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the node's key: %w", err)
+	}
 	key, err := pki.NewKey()
 	if err != nil {
 		return nil, err

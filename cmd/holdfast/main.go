@@ -7,9 +7,14 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"holdfast/sandbox"
 )
 
-func main() { os.Exit(realMain()) }
+func main() {
+	sandbox.RunIfChild()
+	os.Exit(realMain())
+}
 
 // realMain is main with an exit code, so that tests can run it by name.
 func realMain() int {

@@ -1,0 +1,112 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"holdfast/fsm"
+	"holdfast/node/worker"
+	"holdfast/sandbox"
+)
+
+// executor runs attempts in this host's sandboxes.
+type executor struct{ runtime *sandbox.Runtime }
+
+// Start starts an attempt's command.
+func (e executor) Start(ctx context.Context, run worker.Run, stdout, stderr io.Writer) (worker.Sandbox, error) {
+	s := run.Spec
+	spec := sandbox.Spec{
+		ID:      fmt.Sprintf("%s-%d", run.Key.Task, run.Key.Attempt),
+		Command: s.Command, Env: s.Env, WorkDir: s.WorkDir, Stdin: s.Stdin,
+		// The run timeout is the worker's: it knows the grace.
+		Limits: sandbox.Limits{
+			MemoryBytes: int64(s.Shape.MemoryBytes), CPUMillis: int64(s.Shape.CPUMillis), PIDs: int64(s.PIDs),
+		},
+	}
+	for _, m := range s.Mounts {
+		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target, Writable: m.Writable})
+	}
+	// The context ends the start alone, not the sandbox: the worker owns its
+	// life from then on.
+	live, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	sb, err := e.runtime.Start(live, spec, sandbox.Streams{Stdout: stdout, Stderr: stderr})
+	if err != nil {
+		stop()
+		cancel()
+		return nil, err
+	}
+	if !stop() { // ctx ended while it started
+		<-sb.Done()
+		return nil, ctx.Err()
+	}
+	return running{sb, cancel}, nil
+}
+
+// Extend has nothing to do: sandboxes die with this process, and the worker
+// kills them when its lease is over.
+func (e executor) Extend(time.Duration) {}
+
+type running struct {
+	*sandbox.Sandbox
+	cancel context.CancelFunc
+}
+
+func (r running) Kill() { r.Sandbox.Kill(sandbox.EndCancelled) }
+
+func (r running) Stop(grace time.Duration) { r.Sandbox.Stop(sandbox.EndCancelled, grace) }
+
+var endReasons = map[sandbox.EndReason]fsm.EndReason{
+	sandbox.EndExit: fsm.EndExit, sandbox.EndSignal: fsm.EndSignal, sandbox.EndTimeout: fsm.EndTimeout,
+	sandbox.EndOutOfMemory: fsm.EndOutOfMemory, sandbox.EndCancelled: fsm.EndCancelled, sandbox.EndLost: fsm.EndLost,
+	sandbox.EndShutdown: fsm.EndShutdown, sandbox.EndStartFailed: fsm.EndStartFailed,
+}
+
+func (r running) Wait() worker.Exit {
+	defer r.cancel()
+	res := r.Sandbox.Wait()
+	reason, ok := endReasons[res.Reason]
+	if !ok {
+		reason = fsm.EndLost
+	}
+	exit := worker.Exit{
+		Reason: reason, Signal: res.Signal, Message: res.Message,
+		CPUTime: res.Usage.CPU, MemoryPeakBytes: uint64(max(0, res.Usage.MemoryPeakBytes)),
+	}
+	if reason == fsm.EndExit {
+		exit.Code = int32(res.ExitCode)
+	}
+	return exit
+}
+
+// startSandboxes prepares this host to run tasks. A host that cannot isolate
+// runs none, and says why: there is no weaker mode.
+func (n *Node) startSandboxes() error {
+	name := n.cfg.Cgroup
+	if name == "" {
+		name = n.id[:12] // several nodes may share a host
+	}
+	rt, err := sandbox.New(sandbox.Config{CgroupParent: name, Logger: n.log.Named("sandbox")})
+	if err != nil {
+		return fmt.Errorf("prepare sandboxes: %w", err)
+	}
+	if removed, err := rt.RemoveStale(); err != nil {
+		n.log.Warn("remains of an earlier run could not be removed", "error", err)
+	} else if removed > 0 {
+		n.log.Info("removed what an earlier run left", "attempts", removed)
+	}
+	if err := rt.Check(); err != nil {
+		var cannot *sandbox.ErrCannotIsolate
+		if !errors.As(err, &cannot) {
+			return errors.Join(fmt.Errorf("prepare sandboxes: %w", err), rt.Close())
+		}
+		n.log.Error("this host cannot isolate tasks, so that this node runs none", "reason", cannot.Reason, "remedy", cannot.Remedy)
+		n.incapable = cannot.Error()
+		return rt.Close()
+	}
+	n.sandbox = rt
+	return nil
+}

@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/consensus"
+	"holdfast/fsm"
+	"holdfast/node/scheduler"
+	"holdfast/node/worker/dispatch"
+	"holdfast/node/worker/lease"
+)
+
+// newLeaderParts makes what works while this node leads: the scheduler's
+// loop, the workers' leases and the hub that talks to the workers.
+func (n *Node) newLeaderParts() {
+	n.loop = scheduler.NewLoop(scheduler.Config{
+		State: n.state, Propose: n.proposeHere, Now: n.now, Logger: n.log.Named("scheduler"), Registerer: n.registry,
+	})
+	n.leases = lease.NewKeeper(lease.Config{
+		Duration: time.Duration(n.cfg.Lease), Workers: n.leasedWorkers, Propose: n.proposeHere, Now: n.now, Logger: n.log.Named("lease"),
+	})
+	n.hub = dispatch.New(dispatch.Config{
+		State: n.state, Leases: n.leases, Propose: n.proposeHere, Verify: n.verifyLeader, Logger: n.log.Named("dispatch"), Registerer: n.registry,
+	})
+}
+
+// lead runs one office. Everything committed before it is applied here.
+func (n *Node) lead(ctx context.Context, term uint64) {
+	n.log.Info("this node leads", "term", term)
+	done := make(chan struct{}, 3)
+	run := func(f func()) { go func() { f(); done <- struct{}{} }() }
+	run(func() { n.leases.Run(ctx) })
+	run(func() { n.hub.Lead(ctx, term) })
+	run(func() { n.loop.Run(ctx) })
+	for range cap(done) {
+		<-done
+	}
+	n.log.Info("this node no longer leads", "term", term)
+}
+
+// proposeHere commits commands as one unit on this leader and returns once
+// they are applied here.
+func (n *Node) proposeHere(ctx context.Context, cmds [][]byte) ([]fsm.Result, error) {
+	type outcome struct {
+		results []fsm.Result
+		err     error
+	}
+	ch := make(chan outcome, 1)
+	n.group.ProposeAsync(cmds, func(r []fsm.Result, _ uint64, err error) { ch <- outcome{r, err} })
+	select {
+	case o := <-ch:
+		return o.results, o.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", consensus.ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// verifyLeader succeeds if a majority followed this node after the call.
+func (n *Node) verifyLeader(ctx context.Context) error {
+	_, err := n.group.ReadIndex(ctx)
+	return err
+}
+
+// leasedWorkers are those whose silence matters.
+func (n *Node) leasedWorkers() []lease.Worker {
+	var out []lease.Worker
+	for _, v := range n.state.Nodes() {
+		if v.Registered && !v.Lost && !v.Removed {
+			out = append(out, lease.Worker{Node: v.ID, Incarnation: v.Incarnation})
+		}
+	}
+	return out
+}
+
+// admitMember brings a registered node into the raft group, or its address up
+// to date. It runs on the leader.
+func (n *Node) admitMember(ctx context.Context, id, addr string) error {
+	for _, m := range n.group.Members() {
+		if m.ID != id {
+			continue
+		}
+		if m.Addr == addr {
+			return nil
+		}
+		return n.group.UpdateAddress(ctx, id, addr)
+	}
+	return n.group.AddNonvoter(ctx, id, addr)
+}
+
+// removeMember ends a node's membership, on the leader. The state comes
+// first: from then on the node's certificate is refused and its tasks move;
+// if the rest fails, the caller asks again and it goes on from there.
+func (n *Node) removeMember(ctx context.Context, id string) error {
+	view, ok := n.state.Node(fsm.NodeID(id))
+	if !ok {
+		return fmt.Errorf("%w: node %s", errUnknownNode, id)
+	}
+	if err := n.removalIsSafe(id); err != nil {
+		return err
+	}
+	if !view.Removed {
+		cmd, err := fsm.NewCommand(fsm.CmdRemoveNode, fsm.RequestID{}, "node:"+n.id, fsm.RemoveNode{Node: fsm.NodeID(id)})
+		if err != nil {
+			return err
+		}
+		results, err := n.proposeHere(ctx, [][]byte{cmd})
+		if err != nil {
+			return err
+		}
+		if r := results[0]; r.Code != fsm.OK {
+			return fmt.Errorf("remove node %s: %s", id, r.Detail)
+		}
+	}
+	if err := n.group.RemoveServer(ctx, id); err != nil && !errors.Is(err, consensus.ErrNotMember) {
+		return fmt.Errorf("remove node %s from the raft group: %w", id, err)
+	}
+	return nil
+}
+
+var errUnknownNode = errors.New("no such node")
+
+// removalIsSafe asks before anything is changed what the raft group would ask
+// after it.
+func (n *Node) removalIsSafe(id string) error {
+	voters, healthy, member := 0, 0, false
+	for _, m := range n.group.Members() {
+		if !m.Voter {
+			continue
+		}
+		if m.ID == id {
+			member = true
+			continue
+		}
+		voters++
+		if m.Healthy || m.Leader {
+			healthy++
+		}
+	}
+	if member && (voters == 0 || healthy < voters/2+1) {
+		return fmt.Errorf("%w: without node %s %d of %d voters would be healthy", consensus.ErrUnsafe, id, healthy, voters)
+	}
+	return nil
+}
