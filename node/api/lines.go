@@ -24,20 +24,29 @@ type idleReader struct {
 	c    *call
 	idle time.Duration
 	now  func() time.Time
+	till time.Time // of the last read
 }
 
 func (r *idleReader) Read(p []byte) (int, error) {
-	_ = r.c.w.rc.SetReadDeadline(r.now().Add(r.idle)) // HTTP/3 has its own idle timeout
+	r.till = r.now().Add(r.idle)
+	_ = r.c.w.rc.SetReadDeadline(r.till) // HTTP/3 has its own idle timeout
 	return r.c.r.Body.Read(p)
+}
+
+// silent tells a body that brought nothing from one whose reading was ended
+// by the handler, which moves the deadline too.
+func (r *idleReader) silent(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && !r.now().Before(r.till)
 }
 
 // done takes the deadline away: at the body's end net/http goes on reading to
 // see the caller leave, and a deadline would look like that.
 func (r *idleReader) done() { _ = r.c.w.rc.SetReadDeadline(time.Time{}) }
 
-// read puts the body's lines into the queue until its end or ctx's.
-func (st *stream) read(ctx context.Context, number uint64) {
+// readLines puts the body's lines into the queue until its end or ctx's.
+func (st *stream) readLines(ctx context.Context, number uint64) {
 	defer close(st.lines)
+	defer close(st.read) // first: whoever sees the end of lines must not think that Read goes on
 	body := &idleReader{c: st.c, idle: st.s.limits.StreamIdle, now: st.s.cfg.Now}
 	br := bufio.NewReaderSize(body, 64<<10)
 	for ; ; number++ {
@@ -52,7 +61,7 @@ func (st *stream) read(ctx context.Context, number uint64) {
 		case errors.Is(err, io.EOF):
 			body.done()
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case body.silent(err):
 			st.ended = fmt.Errorf("%w (%s)", errSilent, st.s.limits.StreamIdle)
 			return
 		case errors.Is(err, errEndless):

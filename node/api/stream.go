@@ -56,7 +56,8 @@ type stream struct {
 	key   string
 	lines chan line
 	room  *semaphore.Weighted // bytes of lines without an answer
-	ended error               // why the reader stopped, nil for the end of the body; set before lines is closed
+	read  chan struct{}       // closed when the reader has ended
+	ended error               // why it did, nil for the end of the body; read it after read
 	w     *bufio.Writer
 	enc   *json.Encoder
 }
@@ -79,7 +80,7 @@ func (s *server) submitStream(ctx context.Context, c *call, in *streamInput) (*w
 	// HTTP/2 and 3 need no such switch, and refuse it.
 	_ = c.w.rc.EnableFullDuplex()
 	st := &stream{
-		s: s, c: c, key: in.Key,
+		s: s, c: c, key: in.Key, read: make(chan struct{}),
 		lines: make(chan line, max(1, s.limits.StreamLines-groupLines)),
 		room:  semaphore.NewWeighted(int64(s.limits.StreamBytes)),
 		w:     bufio.NewWriterSize(c.w, 32<<10),
@@ -96,24 +97,24 @@ func (s *server) submitStream(ctx context.Context, c *call, in *streamInput) (*w
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	read := make(chan struct{})
-	wg.Go(func() { defer close(read); st.read(ctx, in.FirstLine) })
-	defer wg.Wait()
-	defer cancel()
-	defer func() {
-		select {
-		case <-read:
-			return
-		default:
-		}
-		// The reader may be inside Read. A deadline ends that everywhere but
-		// in HTTP/3, whose Close does.
-		if c.w.rc.SetReadDeadline(time.Unix(1, 0)) != nil {
-			_ = c.r.Body.Close()
-		}
-	}()
+	defer st.stop(cancel)
+	go st.readLines(ctx, in.FirstLine)
 	return nil, st.answer(ctx)
+}
+
+// stop ends the reader, which may be inside Read. A deadline ends that
+// everywhere but in HTTP/3, whose Close does.
+func (st *stream) stop(cancel func()) {
+	cancel()
+	select {
+	case <-st.read:
+		return
+	default:
+	}
+	if st.c.w.rc.SetReadDeadline(time.Unix(1, 0)) != nil {
+		_ = st.c.r.Body.Close()
+	}
+	<-st.read
 }
 
 // answer commits and answers until there are no more lines. Its errors come
@@ -129,6 +130,12 @@ func (st *stream) answer(ctx context.Context) error {
 			}
 			group = append(group, l)
 		case <-ctx.Done():
+			// HTTP/1 ends the request's context when its body's deadline
+			// passes: that is an end like another, and is said.
+			st.stop(func() {})
+			if errors.Is(st.ended, errSilent) {
+				return st.end()
+			}
 			return ctx.Err()
 		}
 		group = st.gather(group)
@@ -146,7 +153,7 @@ func (st *stream) gather(group []line) []line {
 		select {
 		case l, ok := <-st.lines:
 			if !ok {
-				return group // the next receive says so again
+				return group // answer's next receive says so again
 			}
 			bytes += len(l.sub.Spec)
 			group = append(group, l)
