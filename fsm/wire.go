@@ -29,7 +29,12 @@ type decodeError struct {
 	unknown bool
 }
 
-func (e *decodeError) Error() string { return fmt.Sprintf("%s at byte %d", e.problem, e.offset) }
+func (e *decodeError) Error() string {
+	if e.offset == 0 {
+		return e.problem
+	}
+	return fmt.Sprintf("%s at byte %d", e.problem, e.offset)
+}
 
 // wire reads the core deterministic encoding of CBOR (RFC 8949, section
 // 4.2.1) and nothing else: shortest heads, definite lengths, map keys that are
@@ -83,6 +88,10 @@ func (w *wire) head() (major byte, value uint64) {
 	// ever walked over.
 	if major != majorOther && (size == 1 && value < 24 || size > 1 && value>>(uint(size)*4) == 0) {
 		w.fail("integer is not in its shortest form")
+		return majorOther, 0
+	}
+	if major == majorOther && size == 1 && value < 32 {
+		w.fail("a simple value is reserved")
 		return majorOther, 0
 	}
 	w.off += 1 + size
