@@ -25,7 +25,7 @@ type Ready struct {
 }
 
 // Run runs the node in cfg.Data until ctx ends, then drains it. It calls
-// ready once the node serves clients. A node that leaves its cluster while it
+// ready once the node is a registered member that knows its leader. A node that leaves its cluster while it
 // runs ends without an error.
 func Run(ctx context.Context, cfg Config, ready func(Ready)) error {
 	logger, closer, err := NewLogger(cfg.Log)
@@ -37,7 +37,7 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) error {
 	if err != nil {
 		return err
 	}
-	if ready != nil {
+	if ready != nil && n.awaitLeader(ctx) {
 		ready(Ready{NodeID: n.id, Addr: n.addr, Socket: n.Socket(), CAPin: pki.Pin(n.creds.ca)})
 	}
 	select {
@@ -59,6 +59,23 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) error {
 	case <-time.After(releasePatience):
 		return fmt.Errorf("%w (and the node did not let go of everything within %v)", cause, releasePatience)
 	}
+}
+
+// awaitLeader returns once this node could do a client's work. False means
+// that it is to stop instead.
+func (n *Node) awaitLeader(ctx context.Context) bool {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for len(backend{n}.NotReady()) > 0 || !n.registered.Load() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		case <-n.Failed():
+			return false
+		}
+	}
+	return true
 }
 
 // Leave drains the node that runs in cfg.Data and takes it out of its cluster
@@ -128,12 +145,15 @@ func Dev(ctx context.Context, cfg Config, link string, ready func(Ready)) error 
 		return fmt.Errorf("make a place for the socket: %w", err)
 	}
 	return Run(ctx, cfg, func(r Ready) {
+		defer ready(r)
+		if r.Socket == link {
+			return
+		}
 		// Of a dev node that was killed; a running one is replaced as well,
 		// because the newest is what its user sees on the screen.
 		_ = os.Remove(link)
 		if err := os.Symlink(r.Socket, link); err == nil {
 			context.AfterFunc(ctx, func() { _ = os.Remove(link) })
 		}
-		ready(r)
 	})
 }
