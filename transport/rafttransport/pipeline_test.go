@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/transport/internal/transporttest"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
 )
@@ -132,7 +134,7 @@ func TestPipelineDoesNotWedge(t *testing.T) {
 
 // Whatever the reason for which nobody reads the answers: the sender is freed.
 func TestPipelineWithoutReaderEnds(t *testing.T) {
-	a, b := pair(t, func(c *Config) { c.Timeout = 30 * time.Millisecond })
+	a, b := pair(t, func(c *Config) { c.Timeout = time.Second })
 	respond(t, b, func(raft.RPC) (any, error) { return appendAnswer(), nil })
 	p := openPipeline(t, a, b)
 	ended := make(chan error, 1)
@@ -187,7 +189,7 @@ func TestPipelineEndsWithItsPeer(t *testing.T) {
 // Requests for more entries than fit into a frame are cut, and nothing that
 // was sent is more than the library believes.
 func TestLargeRequestsAreCut(t *testing.T) {
-	a, b := pair(t)
+	a, b := pair(t, func(c *Config) { c.Timeout = transporttest.Patience }) // megabytes on a busy machine
 	entry := func(i uint64, n int) *raft.Log { return &raft.Log{Index: i, Term: 1, Data: make([]byte, n)} }
 	got := make(chan int, 1)
 	respond(t, b, func(rpc raft.RPC) (any, error) {

@@ -97,7 +97,7 @@ func TestHeartbeatFastPath(t *testing.T) {
 
 // A request that its sender has given up must not reach raft later.
 func TestAbandonedRequestIsWithdrawn(t *testing.T) {
-	a, b := pair(t, func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	a, b := pair(t, func(c *Config) { c.Timeout = time.Second })
 	err := a.AppendEntries(b.id, b.LocalAddr(), a.appendRPC(), new(raft.AppendEntriesResponse))
 	if err == nil {
 		t.Fatal("answered by nobody")

@@ -67,7 +67,7 @@ func (endless) Read(b []byte) (int, error) { return len(b), nil }
 // A sender that stalls in the middle of a snapshot must not hold raft's main
 // loop, and a short one must not pass for a whole one.
 func TestSnapshotStallsAndBreaks(t *testing.T) {
-	a, b := pair(t, func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	a, b := pair(t, func(c *Config) { c.Timeout = 2 * time.Second })
 	read := make(chan error, 2)
 	respond(t, b, func(rpc raft.RPC) (any, error) {
 		_, err := io.ReadAll(rpc.Reader)
