@@ -70,7 +70,7 @@ type Config struct {
 	Register   func(ctx context.Context) error
 	Executor   Executor
 	Outputs    Outputs
-	Now        func() time.Time // never set back: see BootClock; nil = time.Now
+	Now        func() time.Time // never set back, goes on while the machine sleeps; nil = time.Now
 	Jitter     func() float64   // 0 to 1; nil = math/rand
 	Logger     hclog.Logger
 	Registerer prometheus.Registerer // nil = no metrics

@@ -18,8 +18,8 @@
 //
 // The lease counts from the sending, not from the answer, so a slow network
 // shortens it and never stretches it. The clock is injected: a node passes
-// BootClock, because the monotonic clock of Go stands still while the machine
-// sleeps. A timer may be late after such a sleep, so the deadline is looked at
+// CLOCK_BOOTTIME, because the monotonic clock of Go stands still while the
+// machine sleeps. A timer may be late after such a sleep, so the deadline is looked at
 // several times per lease and again before each start.
 //
 // What a fenced worker cannot do for itself: while its whole process is

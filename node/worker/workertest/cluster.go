@@ -88,7 +88,7 @@ type Node struct {
 func New(t testing.TB, cfg Config) *Cluster {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	c := &Cluster{t: t, cfg: cfg, ctx: ctx, stop: stop, Book: newBook(), leader: -1}
+	c := &Cluster{t: t, cfg: cfg, ctx: ctx, stop: stop, Book: NewBook(), leader: -1}
 	for i := range cfg.Nodes {
 		n := &Node{ID: fsm.NodeID(fmt.Sprintf("node-%d", i)), c: c, index: i, State: fsm.New(fsm.Limits{})}
 		n.Keeper = lease.NewKeeper(lease.Config{Duration: cfg.Lease, Workers: n.workers, Propose: n.propose})

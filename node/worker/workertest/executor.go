@@ -22,7 +22,8 @@ type Book struct {
 	Started  int
 }
 
-func newBook() *Book {
+// NewBook makes an empty book.
+func NewBook() *Book {
 	return &Book{live: map[fsm.TaskID]protocol.Key{}, starts: map[string]int{}}
 }
 
