@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"sync"
@@ -103,6 +104,9 @@ func TestTransferLeadership(t *testing.T) {
 		}
 		if took := time.Since(start); took > 150*time.Millisecond {
 			t.Errorf("took %v", took)
+		}
+		if n := testutil.ToFloat64(c.leader().group.metrics.elections.WithLabelValues(causeTransfer)); n != 1 {
+			t.Errorf("%v elections are counted as caused by a transfer", n)
 		}
 		var nl *NotLeaderError
 		if err := l.group.TransferLeadership(within(t, time.Second)); !errors.As(err, &nl) {
@@ -464,6 +468,48 @@ func TestUserRestore(t *testing.T) {
 		}
 		c.must(testCommand{Key: "k", Value: "still works"})
 	})
+}
+
+// A shutdown in the middle of a restore must wait; fails by the library's panic
+// without awaitRestore. And a snapshot that passes the check and still cannot be restored stops the node
+// with an error; when Restore returns it, the library panics instead.
+func TestUnusableSnapshotStopsTheNodeWithoutPanic(t *testing.T) {
+	tune := func(c *Config) { c.CheckSnapshot = func(io.Reader) error { return nil } }
+	simulate(t, 1, 1, tune, func(t *testing.T, c *cluster) {
+		c.startAll()
+		g := c.leader().group
+		go func() { _ = g.Restore(within(t, 10*time.Second), 3, strings.NewReader("bad")) }()
+		var ae *ApplyError
+		if err := <-c.nodes[0].fatal; !errors.As(err, &ae) {
+			t.Errorf("OnFatal got %v", err)
+		}
+	})
+}
+
+func TestOnlyMessagesWithACommitIndexMakeFresh(t *testing.T) {
+	c := newContacts(time.Now)
+	l := newLink(&Config{ID: "n1", Transport: memtransport.New(time.Second, 0).Join("n1")}, c, &installs{}, newAppliedIndex())
+	l.term = func() uint64 { return 5 }
+	see := func(term, commit uint64) bool {
+		if err := l.inspect(&raft.RPC{Command: &raft.AppendEntriesRequest{Term: term, LeaderCommitIndex: commit}}); err != nil {
+			t.Fatal(err)
+		}
+		return !c.fresh(10).IsZero()
+	}
+	l.applied.advance(10)
+	if see(5, 0) {
+		t.Error("a heartbeat made the follower fresh")
+	}
+	if see(4, 10) {
+		t.Error("a deposed leader made the follower fresh")
+	}
+	if !see(5, 10) {
+		t.Error("the leader's commit index did not make the follower fresh")
+	}
+	l.cut("test")
+	if err := l.inspect(&raft.RPC{Command: &raft.RequestVoteRequest{}}); !errors.Is(err, errCut) {
+		t.Errorf("a node that is cut takes part: %v", err)
+	}
 }
 
 // releasable leans on a field of the library's futures. If an update takes it

@@ -32,6 +32,7 @@ type Group struct {
 
 	transferring chan struct{} // a mutex that can be given up on
 	configuring  chan struct{} // the same, for changes of the configuration
+	restoring    chan struct{} // the same, for user restores
 	stability    stability
 
 	cancel     context.CancelFunc
@@ -59,6 +60,7 @@ func Open(cfg Config) (*Group, error) {
 		contacts:     newContacts(cfg.Now),
 		transferring: make(chan struct{}, 1),
 		configuring:  make(chan struct{}, 1),
+		restoring:    make(chan struct{}, 1),
 		dead:         make(chan struct{}),
 	}
 	g.applier = &applier{
@@ -177,6 +179,7 @@ func (g *Group) Shutdown() error {
 		}
 		t.Stop()
 		g.cancel()
+		g.awaitRestore()
 		f := g.raft.Shutdown()
 		g.link.cut("shutdown")
 		stopped := make(chan error, 1)
@@ -193,6 +196,20 @@ func (g *Group) Shutdown() error {
 		g.background.Wait()
 	})
 	return g.closeErr
+}
+
+// restoreGrace is how long Shutdown waits for a user's restore that is under
+// way: the library panics when it is shut down between the snapshot and the
+// state.
+const restoreGrace = 30 * time.Second
+
+func (g *Group) awaitRestore() {
+	t := time.NewTimer(restoreGrace)
+	defer t.Stop()
+	select {
+	case g.restoring <- struct{}{}: // and none may begin
+	case <-t.C:
+	}
 }
 
 func (g *Group) notLeader() *NotLeaderError {
@@ -237,6 +254,10 @@ func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
 // AppliedIndex is the index of the last entry that the state machine applied.
 func (g *Group) AppliedIndex() uint64 { return g.applier.applied.index.Load() }
 
+// CommitIndex is the index of the last entry that this node knows to be
+// committed; it may not be applied yet.
+func (g *Group) CommitIndex() uint64 { return g.raft.CommitIndex() }
+
 // Age is for reads with a bound on their age: at most so long ago the local
 // state was current. ok is false if that cannot be said at all.
 func (g *Group) Age() (age time.Duration, ok bool) { return g.age() }
@@ -245,7 +266,7 @@ func (g *Group) Age() (age time.Duration, ok bool) { return g.age() }
 func (g *Group) Leader() LeaderInfo { return *g.leadership.info.Load() }
 
 // OnLeaderChange calls f with the leader known now and on every change, in
-// order, on one goroutine. f must not block.
+// order. f must not block, nor register callbacks.
 func (g *Group) OnLeaderChange(f func(LeaderInfo)) {
 	g.leadership.mu.Lock()
 	defer g.leadership.mu.Unlock()

@@ -105,3 +105,36 @@ func TestLeadershipContextEndsWithTheOffice(t *testing.T) {
 		c.net.Heal()
 	})
 }
+
+// Five voters lose two, one of them the leader, and go on; with a third one
+// gone nothing is acknowledged.
+// guards P1
+func TestFiveNodesLoseTwo(t *testing.T) {
+	simulate(t, 5, 5, nil, func(t *testing.T, c *cluster) {
+		c.startAll()
+		c.must(testCommand{Key: "a", Value: "1"})
+		first := c.leader()
+		other := c.others(first)[0]
+		c.stop(c.indexOf(first))
+		c.stop(other)
+		c.must(testCommand{Key: "b", Value: "2"})
+		l := c.leader()
+		for _, i := range c.others(l) {
+			if nd := c.nodes[i]; nd.group != nil {
+				c.stop(i)
+				break
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, _, err := l.group.Propose(ctx, testCommand{Key: "c", Value: "3"}.encode()); err == nil {
+			t.Error("two of five acknowledged a write")
+		}
+		c.start(other)
+		c.must(testCommand{Key: "d", Value: "4"})
+		eventually(t, "the node that came back to catch up", func() bool {
+			s := c.nodes[other].state
+			return s.get("a") == "1" && s.get("b") == "2" && s.get("d") == "4"
+		})
+	})
+}

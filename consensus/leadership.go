@@ -121,8 +121,10 @@ func (l *leadership) leave() {
 		return
 	}
 	l.current = nil
-	l.office.Store(nil)
+	// In this order: take stores the office and then looks at the context, so
+	// that one of the two takes it back.
 	of.cancel()
+	l.office.Store(nil)
 	l.g.proposer.setGate(gateClosed)
 	l.mu.Lock()
 	if l.serving == of {

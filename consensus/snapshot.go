@@ -68,8 +68,16 @@ func (g *Group) Restore(ctx context.Context, size int64, r io.ReadSeeker) error 
 	// commands below carries it past.
 	header := snapshotHeader(magicPlain, 0)
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Size: int64(len(header)) + size}
+	select {
+	case g.restoring <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-g.dead:
+		return ErrStopped
+	}
 	done := make(chan error, 1)
 	go func() {
+		defer func() { <-g.restoring }()
 		err := g.raft.Restore(meta, io.MultiReader(bytes.NewReader(header), io.LimitReader(r, size)), 0)
 		if err == nil {
 			err = releasable(g.raft.Apply(g.cfg.EncodeBatch(g.proposer.stamp(), nil), 0), g.dead).Error()
