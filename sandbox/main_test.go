@@ -115,7 +115,7 @@ func probe(t testing.TB, r *Runtime, spec Spec, name string, args ...string) out
 	}
 	spec.Mounts = append([]Mount{{Source: self, Target: "/probe"}}, spec.Mounts...)
 	spec.Command = append([]string{"/probe"}, args...)
-	spec.Env = append(spec.Env, "HOLDFAST_PROBE="+name, "HOME=/tmp")
+	spec.Env = append(spec.Env, "HOLDFAST_PROBE="+name, "HOME=/tmp", "GORACE=atexit_sleep_ms=0")
 	return runSpec(t, r, spec)
 }
 

@@ -47,6 +47,13 @@ func Task() Policy {
 	}
 	p.Rules[unix.SYS_SOCKET] = Rule{Checks: families, Default: Errno(unix.EAFNOSUPPORT)}
 
+	// Asking and setting the default are harmless; other execution domains are
+	// seldom used code, and one switches off address randomisation.
+	p.Rules[unix.SYS_PERSONALITY] = Rule{Checks: []Check{
+		{Arg: 0, Mask: ^uint32(0), Value: 0, Ret: RetAllow},
+		{Arg: 0, Mask: ^uint32(0), Value: ^uint32(0), Ret: RetAllow},
+	}, Default: eperm}
+
 	// Both type into a terminal that somebody else reads.
 	p.Rules[unix.SYS_IOCTL] = Rule{Checks: []Check{
 		{Arg: 1, Mask: ^uint32(0), Value: unix.TIOCSTI, Ret: eperm},
@@ -115,7 +122,7 @@ var denied = []int{
 	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
 	unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
 	unix.SYS_FANOTIFY_INIT, unix.SYS_FANOTIFY_MARK, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_NAME_TO_HANDLE_AT,
-	unix.SYS_LSM_SET_SELF_ATTR, unix.SYS_PERSONALITY, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_NFSSERVCTL,
+	unix.SYS_LSM_SET_SELF_ATTR, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_NFSSERVCTL,
 	// the machine
 	unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE,
 	unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_REBOOT, unix.SYS_ACCT, unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD,
