@@ -145,11 +145,11 @@ func (a *app) envLookup() (func(string) (string, bool), error) {
 		return nil, err
 	}
 	return func(key string) (string, bool) {
-		if v, ok := a.env(key); ok {
+		if v, ok := a.env(key); ok && v != "" {
 			return v, true
 		}
-		v, ok := m[key]
-		return v, ok
+		v := m[key]
+		return v, v != ""
 	}, nil
 }
 

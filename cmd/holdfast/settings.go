@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ const connectionHelp = `Where a command connects, first match:
   3. the current profile, see 'holdfast config'
   4. the unix socket of a node on this machine: $HOLDFAST_DATA, a running
      'holdfast dev', /var/lib/holdfast
+HOLDFAST_ATTEMPTS says how often a call is tried (default 8, some 3.5 s).
 `
 
 // connection is what one source says about a cluster; empty fields say
@@ -51,14 +53,15 @@ func (c connection) over(low connection) connection {
 	return c
 }
 
-// lookup reads the environment, then .env.
+// lookup reads the environment, then .env. An empty variable counts as none:
+// that is how shells and service managers clear one.
 func (a *app) lookup(key string) (string, bool, error) {
-	if v, ok := a.env(key); ok {
+	if v, ok := a.env(key); ok && v != "" {
 		return v, true, nil
 	}
 	m, err := a.dotenv()
-	v, ok := m[key]
-	return v, ok, err
+	v := m[key]
+	return v, v != "", err
 }
 
 // readDotenv reads ./.env. It may hold a token, so a file with settings of
@@ -163,6 +166,18 @@ func (a *app) clientConfig() (client.Config, error) {
 		return client.Config{}, err
 	}
 	cfg := client.Config{Addrs: r.Addrs, UnixSocket: r.Socket, Token: r.Token, CAPin: r.CAPin, UserAgent: "holdfast-cli/" + version()}
+	if cfg.Retry.Attempts, err = a.attempts(); err != nil {
+		return cfg, err
+	}
+	cfg.OnRetry = func(e client.RetryEvent) {
+		// Short waits are not worth a line; a person wonders after a second.
+		if a.errTTY && e.Delay >= 400*time.Millisecond {
+			a.note("%s: %v; trying again in %v", e.Addr, e.Err, e.Delay.Round(100*time.Millisecond))
+		}
+	}
+	if len(r.Addrs) > 0 && r.Socket != "" {
+		return cfg, usagef("an address (%s) and a socket (%s) exclude each other", strings.Join(r.Addrs, ","), r.Socket)
+	}
 	if cfg.UnixSocket != "" {
 		cfg.Addrs, cfg.Token, cfg.CAPin = nil, "", ""
 		return cfg, nil
@@ -180,13 +195,20 @@ func (a *app) clientConfig() (client.Config, error) {
 	if cfg.Token == "" {
 		return cfg, &exitError{exitRefused, fmt.Errorf("no API token for %s: set HOLDFAST_TOKEN, or give --token-file", strings.Join(cfg.Addrs, ", "))}
 	}
-	cfg.OnRetry = func(e client.RetryEvent) {
-		// Short waits are not worth a line; a person wonders after a second.
-		if a.errTTY && e.Delay >= 400*time.Millisecond {
-			a.note("%s: %v; trying again in %v", e.Addr, e.Err, e.Delay.Round(100*time.Millisecond))
-		}
-	}
 	return cfg, nil
+}
+
+// attempts is how often a call is tried, 0 for the SDK's default.
+func (a *app) attempts() (int, error) {
+	v, ok, err := a.lookup("HOLDFAST_ATTEMPTS")
+	if !ok || err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > 1000 {
+		return 0, usagef("HOLDFAST_ATTEMPTS: %q: want a number from 1 to 1000", v)
+	}
+	return n, nil
 }
 
 // maxSecret bounds a file that holds one secret.
