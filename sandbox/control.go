@@ -159,24 +159,25 @@ func copySelf() (*os.File, error) {
 	return f, nil
 }
 
-// call sends a request with its descriptors and returns the one that comes back.
-func (c *launcherClient) call(req request, fds []int) (fd int, steps []string, err error) {
+// call sends a request with its descriptors. It returns the descriptor that
+// comes back, or -1, and the answer.
+func (c *launcherClient) call(req request, fds []int) (int, answer, error) {
+	var a answer
 	b, err := encodeJSON(req)
 	if err != nil {
-		return -1, nil, err
+		return -1, a, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.conn.SetDeadline(time.Now().Add(launcherPatience)); err != nil {
-		return -1, nil, errLauncherDied
+		return -1, a, errLauncherDied
 	}
 	if err := sendFDs(c.conn, b, fds); err != nil {
 		c.conn.Close()
-		return -1, nil, fmt.Errorf("%w: %w", errLauncherDied, err)
+		return -1, a, fmt.Errorf("%w: %w", errLauncherDied, err)
 	}
-	var a answer
-	fd, err = c.receive(&a)
-	return fd, a.Steps, err
+	fd, err := c.receive(&a)
+	return fd, a, err
 }
 
 func (c *launcherClient) receive(a *answer) (int, error) {

@@ -117,18 +117,26 @@ func (l *launcher) serve() error {
 	if err := json.Unmarshal(l.buf[:n], &req); err != nil {
 		return l.answer(answer{Err: "bad request: " + err.Error()}, -1)
 	}
-	var fd int
-	var steps []string
-	if req.Kind == "owner" {
+	fd := -1
+	switch req.Kind {
+	case kindSandbox:
+		fd, err = l.start(req, fds)
+	case kindOwner:
 		fd, err = l.ownerNamespace(req)
-	} else {
-		fd, steps, err = l.start(req, fds)
+	case kindExplain:
+		name, err := l.explain(req)
+		if err != nil {
+			name = err.Error()
+		}
+		return l.answer(answer{Step: name}, -1)
+	default:
+		err = fmt.Errorf("unknown request %q", req.Kind)
 	}
 	if err != nil {
 		return l.answer(answer{Err: err.Error()}, -1)
 	}
 	defer unix.Close(fd)
-	return l.answer(answer{Steps: steps}, fd)
+	return l.answer(answer{}, fd)
 }
 
 func (l *launcher) answer(a answer, fd int) error {
@@ -147,20 +155,32 @@ func (l *launcher) answer(a answer, fd int) error {
 }
 
 // start forks an init and returns its pidfd.
-func (l *launcher) start(req request, fds []int) (int, []string, error) {
+func (l *launcher) start(req request, fds []int) (int, error) {
 	if len(fds) != 1+req.Cgroups+len(req.Mounts) || req.UID <= 0 {
-		return -1, nil, fmt.Errorf("request with %d descriptors and user %d does not fit", len(fds), req.UID)
+		return -1, fmt.Errorf("request with %d descriptors and user %d does not fit", len(fds), req.UID)
 	}
-	steps, err := l.write(req, fds[0], fds[1:1+req.Cgroups], fds[1+req.Cgroups:])
-	if err != nil {
-		return -1, nil, err
+	if _, err := l.write(req, fds); err != nil {
+		return -1, err
 	}
 	flags := uint64(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET)
 	if req.Off&ctlNet != 0 {
 		flags &^= unix.CLONE_NEWNET
 	}
 	_, pidfd, err := l.clone(flags)
-	return pidfd, steps, err
+	return pidfd, err
+}
+
+// explain names a step of the script that a request leads to: the report of an
+// init has only its number.
+func (l *launcher) explain(req request) (string, error) {
+	names, err := l.write(req, make([]int, 1+req.Cgroups+len(req.Mounts)))
+	if err == nil && (req.Step < 0 || req.Step >= len(names)) {
+		err = fmt.Errorf("step %d of %d", req.Step, len(names))
+	}
+	if err != nil {
+		return "", err
+	}
+	return names[req.Step], nil
 }
 
 func (l *launcher) clone(flags uint64) (pid, pidfd int, err error) {

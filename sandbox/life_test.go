@@ -268,3 +268,24 @@ func TestClose(t *testing.T) {
 		t.Errorf("start after close: %v", err)
 	}
 }
+
+// A step of the setup that fails is named, and nothing is run.
+func TestFailedSetupIsExplained(t *testing.T) {
+	r := testRuntime(t, 0)
+	spec, err := withDefaults(shell("true")).normalize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Mounts = []Mount{{Source: hostDir(t, 0, 0o755, 0o644), Target: "/etc/x"}} // Validate would refuse it
+	s := newSandbox(r, spec)
+	if err := r.reserve(s); err != nil {
+		t.Fatal(err)
+	}
+	defer r.release(s)
+	defer s.undo()
+	err = s.open(t.Context(), spec, Streams{}, nil)
+	var cannot *ErrCannotIsolate
+	if !errors.As(err, &cannot) || !strings.Contains(err.Error(), "make /etc/x: read-only file system") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -27,7 +27,6 @@ type Sandbox struct {
 	group   *cgroup.Group
 	conn    *os.File // to the init
 	pidfd   *os.File // of the init
-	steps   []string
 	streams []*stream
 	result  Result
 
@@ -58,7 +57,7 @@ func (s *Sandbox) open(ctx context.Context, spec Spec, out Streams, task []byte)
 			f.Close()
 		}
 	}()
-	req := request{Kind: "sandbox", UID: s.uid, TmpBytes: spec.Limits.TmpBytes, Off: s.rt.off}
+	req := request{Kind: kindSandbox, UID: s.uid, TmpBytes: spec.Limits.TmpBytes, Off: s.rt.off}
 	mounts, err := s.openGrants(l, spec.Mounts, &req)
 	held = append(held, mounts...)
 	if err != nil {
@@ -81,18 +80,22 @@ func (s *Sandbox) open(ctx context.Context, spec Spec, out Streams, task []byte)
 			fds = append(fds, int(f.Fd()))
 		}
 	}
-	pidfd, steps, err := l.call(req, fds)
+	pidfd, _, err := l.call(req, fds)
 	if err != nil {
 		return err
 	}
-	s.steps = steps
 	if err := unix.SetNonblock(pidfd, true); err != nil {
 		unix.Close(pidfd)
 		return fmt.Errorf("prepare the init's pidfd: %w", err)
 	}
 	s.pidfd = os.NewFile(uintptr(pidfd), "init")
 	theirs.Close() // or the init's end would not be seen
-	if err := s.awaitReady(ctx); err != nil {
+	failed, err := s.awaitReady(ctx)
+	if failed != nil {
+		req.Kind, req.Step = kindExplain, int(failed.Step)
+		return setupFailed(l, req, unix.Errno(failed.Errno))
+	}
+	if err != nil {
 		return err
 	}
 	stdio, err := s.openStdio(spec.Stdin, out)
@@ -114,7 +117,7 @@ func (s *Sandbox) openGrants(l *launcherClient, mounts []Mount, req *request) ([
 	var files []*os.File
 	for i, m := range mounts {
 		owner := func(uid, gid uint32) (int, error) {
-			fd, _, err := l.call(request{Kind: "owner", UID: s.uid, OwnerUID: uid, OwnerGID: gid}, nil)
+			fd, _, err := l.call(request{Kind: kindOwner, UID: s.uid, OwnerUID: uid, OwnerGID: gid}, nil)
 			return fd, err
 		}
 		fd, dir, err := openGrant(m, fmt.Sprintf("Mounts[%d].Source", i), owner)
@@ -154,39 +157,39 @@ func (s *Sandbox) openConn() (theirs *os.File, err error) {
 	return theirs, nil
 }
 
-func (s *Sandbox) awaitReady(ctx context.Context) error {
+// awaitReady waits until policy is in force. A step that failed is returned.
+func (s *Sandbox) awaitReady(ctx context.Context) (failed *report, err error) {
 	if err := s.conn.SetReadDeadline(time.Now().Add(startPatience)); err != nil {
-		return err
+		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
 	rep, fd, err := s.receive()
 	if fd >= 0 {
 		unix.Close(fd)
 	}
 	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
+	case !stop():
+		return nil, ctx.Err()
 	case err != nil && s.group.Usage().OOMKills > 0:
-		return invalid("Limits.MemoryBytes", "%d bytes do not suffice to set the sandbox up", s.limits.MemoryBytes)
+		return nil, invalid("Limits.MemoryBytes", "%d bytes do not suffice to set the sandbox up", s.limits.MemoryBytes)
 	case err != nil:
-		return fmt.Errorf("set the sandbox up: %w", err)
+		return nil, fmt.Errorf("set the sandbox up: %w", err)
 	case rep.Kind == reportSetup:
-		return s.setupFailed(rep)
+		return &rep, nil
 	case rep.Kind != reportReady:
-		return fmt.Errorf("set the sandbox up: unexpected report %d", rep.Kind)
+		return nil, fmt.Errorf("set the sandbox up: unexpected report %d", rep.Kind)
 	}
-	return s.conn.SetReadDeadline(time.Time{})
+	return nil, s.conn.SetReadDeadline(time.Time{})
 }
 
-func (s *Sandbox) setupFailed(rep report) error {
-	step := fmt.Sprintf("step %d", rep.Step)
-	if int(rep.Step) < len(s.steps) {
-		step = s.steps[rep.Step]
+func setupFailed(l *launcherClient, req request, e unix.Errno) error {
+	step := fmt.Sprintf("step %d", req.Step)
+	if _, a, err := l.call(req, nil); err == nil && a.Step != "" {
+		step = a.Step
 	}
 	return &ErrCannotIsolate{
 		Ability: "setup",
-		Reason:  fmt.Sprintf("%s: %v", step, unix.Errno(rep.Errno)),
+		Reason:  fmt.Sprintf("%s: %v", step, e),
 		Remedy:  "nothing was run; check that no security module or outer container forbids this step",
 	}
 }
@@ -255,7 +258,7 @@ func (s *Sandbox) undo() {
 		st.r.Close()
 	}
 	s.dispose()
-	s.conn, s.pidfd, s.group, s.steps, s.streams = nil, nil, nil, nil, nil
+	s.conn, s.pidfd, s.group, s.streams = nil, nil, nil, nil
 }
 
 // dispose removes what is left when every process is gone.

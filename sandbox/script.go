@@ -41,9 +41,11 @@ const (
 const plain = unix.MS_NOSUID | unix.MS_NODEV
 
 // write writes the script of one init: everything between clone3 and the wait
-// for the task. The order matters in the places that say so.
-func (l *launcher) write(req request, sock int, cgroups, mounts []int) ([]string, error) {
+// for the task. The order matters in the places that say so. It returns the
+// names of the steps.
+func (l *launcher) write(req request, fds []int) ([]string, error) {
 	s := newScript(l.im, req.Off)
+	sock, cgroups, mounts := fds[0], fds[1:1+req.Cgroups], fds[1+req.Cgroups:]
 	s.do("keep the socket", unix.SYS_DUP3, sock, initSock, unix.O_CLOEXEC)
 	s.do("die with the launcher", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 	s.cgroups(cgroups)
@@ -211,7 +213,7 @@ func (s *script) identity(uid, lastCap int) {
 func (s *script) dropBounding(lastCap int) {
 	s.group = ctlCaps
 	for c := range lastCap + 1 {
-		s.do(fmt.Sprintf("drop capability %d from the bounding set", c), unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c)
+		s.do("empty the bounding set", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c)
 	}
 }
 

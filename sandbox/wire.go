@@ -18,26 +18,33 @@ import (
 // init's end of its socket, Cgroups cgroup.procs files, one mount per entry of
 // Mounts.
 type request struct {
-	Kind     string        `json:"kind"` // "sandbox" or "owner"
-	UID      int           `json:"uid"`  // within the launcher's user namespace, never 0
+	Kind     string        `json:"kind"`
+	UID      int           `json:"uid"` // within the launcher's user namespace, never 0
 	Cgroups  int           `json:"cgroups,omitempty"`
 	Mounts   []mountTarget `json:"mounts,omitempty"`
 	TmpBytes int64         `json:"tmp_bytes,omitempty"`
 	Off      control       `json:"off,omitempty"`
-	OwnerUID uint32        `json:"owner_uid,omitempty"` // kind "owner": on-disk IDs to map to UID
+	OwnerUID uint32        `json:"owner_uid,omitempty"` // kindOwner: on-disk IDs to map to UID
 	OwnerGID uint32        `json:"owner_gid,omitempty"`
+	Step     int           `json:"step,omitempty"` // kindExplain
 }
+
+// Kinds of request.
+const (
+	kindSandbox = "sandbox" // an init; answered with its pidfd
+	kindOwner   = "owner"   // a user namespace for an idmapped mount; answered with it
+	kindExplain = "explain" // the name of a step of what kindSandbox would run
+)
 
 type mountTarget struct {
 	Target string `json:"target"`
 	Dir    bool   `json:"dir"`
 }
 
-// answer carries one descriptor when Err is empty: the init's pidfd, or the
-// user namespace of kind "owner".
+// answer carries a descriptor when Err is empty and the kind has one.
 type answer struct {
-	Err   string   `json:"err,omitempty"`
-	Steps []string `json:"steps,omitempty"` // names of the script's steps, for messages
+	Err  string `json:"err,omitempty"`
+	Step string `json:"step,omitempty"`
 }
 
 // maxControlMessage bounds a request or an answer: 64 targets of 4 KiB, each
