@@ -30,14 +30,14 @@ type leader struct {
 	stream    io.ReadWriteCloser
 	in        chan any // what the worker says; closed at the stream's end
 	ended     chan error
-	seq       uint64
+	cpu       uint32 // of each assignment; the worker has 1000
 }
 
 // play runs a worker against a scripted leader, in a bubble.
 func play(t *testing.T, script func(protocol.Key) workertest.Script, f func(t *testing.T, l *leader)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &leader{t: t, streams: make(chan io.ReadWriteCloser), ended: make(chan error, 1)}
+		l := &leader{t: t, streams: make(chan io.ReadWriteCloser), ended: make(chan error, 1), cpu: 600}
 		l.exec = &workertest.Executor{Node: "n", Book: workertest.NewBook(), Script: script}
 		l.w = worker.New(worker.Config{Node: "n", Incarnation: 7, Capacity: worker.Capacity{CPUMillis: 1000, MemoryBytes: 1000},
 			Executor: l.exec, Outputs: workertest.Outputs{},
@@ -107,7 +107,7 @@ func (l *leader) welcome(superseded ...protocol.Revocation) {
 
 func (l *leader) assign(keys ...protocol.Key) {
 	l.t.Helper()
-	spec, err := fsm.Marshal(fsm.Spec{Command: []string{"true"}, Shape: fsm.Shape{CPUMillis: 600}})
+	spec, err := fsm.Marshal(fsm.Spec{Command: []string{"true"}, Shape: fsm.Shape{CPUMillis: l.cpu}})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -255,6 +255,7 @@ func TestNextAttemptWaitsForTheLast(t *testing.T) {
 	play(t, forever(500*time.Millisecond), func(t *testing.T, l *leader) {
 		l.accept()
 		l.welcome()
+		l.cpu = 100 // room is no reason to wait
 		l.assign(key(1, 1))
 		l.assign(key(1, 2))
 		if n := l.exec.Book.Started; n != 1 {
