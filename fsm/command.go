@@ -47,7 +47,8 @@ type Submit struct {
 }
 
 // Cancel ends tasks that are not terminal. A running attempt is superseded at
-// once; its worker kills it. Result: Count of tasks that changed; NotFound if
+// once; its worker kills it, and has its capacity back once it has reported
+// the attempt. Result: Count of tasks that changed; NotFound if
 // the only task named is unknown, Conflict if it is already terminal.
 type Cancel struct {
 	Tasks []TaskID `cbor:"1,keyasint"`
@@ -77,7 +78,8 @@ type AttemptReport struct {
 
 // Report ends attempts of one worker's incarnation. Only the current attempt
 // of a task counts. Result: Count that took effect; the others were
-// superseded and the worker may forget them too.
+// superseded and the worker may forget them too, but must report them: until
+// then they keep their capacity.
 type Report struct {
 	Node        NodeID          `cbor:"1,keyasint"`
 	Incarnation uint64          `cbor:"2,keyasint"`
@@ -119,7 +121,8 @@ type DrainNode struct {
 }
 
 // RemoveNode ends a node's membership for ever: its attempts are lost and its
-// ID joins the revocation set.
+// ID joins the revocation set. If it was not lost before, its tasks wait for
+// RemoveGrace before they may run elsewhere.
 type RemoveNode struct {
 	Node NodeID `cbor:"1,keyasint"`
 }

@@ -101,6 +101,10 @@ func TestSnapshotIsOfOneIndex(t *testing.T) {
 			if !bytes.Equal(buf.Bytes(), o.want) {
 				rt.Fatal("the snapshot differs from the one that was written at once")
 			}
+			churn(rt, r)
+			if len(o.snap.saved) != 0 {
+				rt.Fatal("a snapshot that is written keeps old values")
+			}
 			o.snap.Release()
 		}
 		if len(r.s.m.snaps) != 0 {

@@ -38,12 +38,23 @@ func (at *walkState) load(t *testing.T) *State {
 
 var walkTasks = []TaskID{1, 2}
 
+type move struct {
+	cmd  []byte
+	idle bool
+}
+
 // moves are the commands that may follow, bad ones among them: reports of old
 // attempts, from the wrong node, of another incarnation; assignments beyond
 // capacity.
-func (w *walker) moves(s *State) map[string][]byte {
-	moves := map[string][]byte{}
-	add := func(name string, kind CommandType, body any) { moves[name] = cmd(w.t, kind, RequestID{}, body) }
+func (w *walker) moves(s *State) map[string]move {
+	moves := map[string]move{}
+	add := func(name string, kind CommandType, body any) {
+		moves[name] = move{cmd: cmd(w.t, kind, RequestID{}, body)}
+	}
+	// idle adds a move that must end no attempt.
+	idle := func(name string, kind CommandType, body any) {
+		moves[name] = move{cmd: cmd(w.t, kind, RequestID{}, body), idle: true}
+	}
 	for _, id := range walkTasks {
 		v, _ := s.Task(id)
 		for _, n := range []NodeID{"n1", "n2"} {
@@ -55,8 +66,12 @@ func (w *walker) moves(s *State) map[string][]byte {
 				if attempt == 0 || attempt > 3 {
 					continue
 				}
+				put := idle
+				if v.State == Running && v.Node == n && v.Attempt == attempt {
+					put = add
+				}
 				for _, code := range []int32{0, 1} {
-					add(fmt.Sprintf("report %s/%d from %s: %d", id, attempt, n, code), CmdReport, Report{n, node.Incarnation,
+					put(fmt.Sprintf("report %s/%d from %s: %d", id, attempt, n, code), CmdReport, Report{n, node.Incarnation,
 						[]AttemptReport{{id, attempt, AttemptResult{Reason: EndExit, ExitCode: code}}}})
 				}
 			}
@@ -66,7 +81,7 @@ func (w *walker) moves(s *State) map[string][]byte {
 	for _, n := range []NodeID{"n1", "n2"} {
 		node, _ := s.Node(n)
 		add(fmt.Sprintf("expire %s", n), CmdExpireWorker, ExpireWorker{n, node.Incarnation})
-		add(fmt.Sprintf("expire old %s", n), CmdExpireWorker, ExpireWorker{n, node.Incarnation - 1})
+		idle(fmt.Sprintf("expire old %s", n), CmdExpireWorker, ExpireWorker{n, node.Incarnation - 1})
 		if node.Incarnation < 3 {
 			next := Node{ID: n, CPUMillis: 1000, Incarnation: node.Incarnation + 1}
 			add(fmt.Sprintf("restart %s", n), CmdRegisterNode, RegisterNode{next})
@@ -106,11 +121,11 @@ func (w *walker) walk(at walkState) (found []walkState) {
 		if name == "tick" {
 			now += int64(time.Hour)
 		}
-		next := walkState{append(at.log[:len(at.log):len(at.log)], EncodeBatch(now, [][]byte{move})),
+		next := walkState{append(at.log[:len(at.log):len(at.log)], EncodeBatch(now, [][]byte{move.cmd})),
 			now, append(at.path[:len(at.path):len(at.path)], name)}
 		s := next.load(w.t)
 		w.visited++
-		w.check(before, s, next.path)
+		w.check(before, s, next.path, move.idle)
 		essence := w.essence(s)
 		if w.seen[essence] {
 			continue
@@ -125,12 +140,14 @@ func (w *walker) walk(at walkState) (found []walkState) {
 	return found
 }
 
-func (w *walker) check(before, after *State, path []string) {
+func (w *walker) check(before, after *State, path []string, idle bool) {
 	running := map[NodeID]int{}
 	for _, id := range walkTasks {
 		was, _ := before.Task(id)
 		is, _ := after.Task(id)
 		switch {
+		case idle && (is.State != was.State || is.Attempt != was.Attempt || is.Failures != was.Failures || is.Lost != was.Lost):
+			w.t.Fatalf("%v: what is superseded took effect: %s went from %+v to %+v", path, id, was, is)
 		case was.State.Terminal() && (is.State != was.State || is.Result != nil && was.Result != nil && is.Result.ExitCode != was.Result.ExitCode ||
 			is.FinishedAt != was.FinishedAt):
 			w.t.Fatalf("%v: terminal task %s changed from %+v to %+v", path, id, was, is)
