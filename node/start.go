@@ -57,6 +57,7 @@ func Start(ctx context.Context, cfg Config, logger hclog.Logger) (_ *Node, err e
 		}
 	}
 	n.startWorker()
+	n.work.Go(n.watchSocket)
 	n.work.Go(n.keepCertificate)
 	n.work.Go(n.keepPeers)
 	n.log.Info("node serves", "id", n.id, "addr", n.addr, "cluster", n.clusterID, "version", Version())
@@ -261,6 +262,16 @@ func (n *Node) abandon(err error) {
 	default:
 	}
 	n.fail(err)
+}
+
+// watchSocket ends a node that has lost its socket: nothing else would show
+// before every connection has timed out.
+func (n *Node) watchSocket() {
+	select {
+	case <-n.mux.Done():
+		n.fail(fmt.Errorf("the socket for node traffic failed: %w", n.mux.Err()))
+	case <-n.ctx.Done():
+	}
 }
 
 // newWorker makes what runs tasks here, if this host can isolate them.
