@@ -81,6 +81,13 @@ func (o *office) lostAt(id fsm.NodeID) time.Duration {
 	return o.lost[id]
 }
 
+// counts returns how many are lost and how many proposals it took.
+func (o *office) counts() (lost, calls int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.lost), o.calls
+}
+
 // lead runs the keeper in a bubble for the length of f.
 func lead(t *testing.T, nodes []fsm.NodeID, f func(o *office)) {
 	t.Helper()
@@ -108,12 +115,13 @@ func pass(d time.Duration) {
 func TestNewLeaderGivesOneLease(t *testing.T) {
 	lead(t, []fsm.NodeID{"a", "b"}, func(o *office) {
 		pass(length - time.Millisecond)
-		if len(o.lost) != 0 {
-			t.Fatalf("lost before a whole lease: %v", o.lost)
+		if lost, _ := o.counts(); lost != 0 {
+			t.Fatalf("%d were lost before a whole lease", lost)
 		}
 		pass(2 * time.Millisecond)
-		if o.lostAt("a") != length || o.lostAt("b") != length || o.calls != 1 {
-			t.Errorf("lost at %v in %d proposals, want both at %v in one", o.lost, o.calls, length)
+		a, b := o.lostAt("a"), o.lostAt("b")
+		if _, calls := o.counts(); a != length || b != length || calls != 1 {
+			t.Errorf("lost at %v and %v in %d proposals, want both at %v in one", a, b, calls, length)
 		}
 	})
 }
@@ -127,7 +135,7 @@ func TestSilenceCountsFromTheLastRenewal(t *testing.T) {
 			}
 		}
 		if o.lostAt("b") != length || o.lostAt("a") != 0 {
-			t.Fatalf("lost: %v", o.lost)
+			t.Fatalf("b was lost at %v, a at %v", o.lostAt("b"), o.lostAt("a"))
 		}
 		pass(length)
 		if got := o.lostAt("a"); got != 10*time.Second+length {
@@ -151,8 +159,8 @@ func TestDecisionIsFinal(t *testing.T) {
 		if o.keeper.Heard("a", 1) {
 			t.Error("a renewal during the retries was taken")
 		}
-		if o.calls < 5 || o.calls > 20 {
-			t.Errorf("%d proposals in a second", o.calls)
+		if _, calls := o.counts(); calls < 5 || calls > 20 {
+			t.Errorf("%d proposals in a second", calls)
 		}
 		o.mu.Lock()
 		o.fail = nil
@@ -192,7 +200,7 @@ func TestRegistrationsComeAndGo(t *testing.T) {
 		}
 		o.set()
 		pass(time.Hour)
-		if o.lostAt("a") != 0 || o.calls != 0 {
+		if lost, calls := o.counts(); lost != 0 || calls != 0 {
 			t.Error("a removed worker was declared lost")
 		}
 	})
