@@ -19,6 +19,16 @@ var (
 	}.DecMode())
 )
 
+// UnmarshalCBOR reads the string form and nothing else: the library would
+// take a number as nanoseconds, past every check.
+func (d *Duration) UnmarshalCBOR(b []byte) error {
+	var s string
+	if err := cbor.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	return d.UnmarshalText([]byte(s))
+}
+
 // mustMode is for options that are constants of this package: its tests would
 // fail at once.
 func mustMode[T any](v T, err error) T {
