@@ -20,6 +20,7 @@ type outputRequest struct {
 	Stderr  bool   `cbor:"3,keyasint,omitempty"`
 	Offset  int64  `cbor:"4,keyasint,omitempty"`
 	Follow  bool   `cbor:"5,keyasint,omitempty"`
+	Index   uint64 `cbor:"6,keyasint,omitempty"` // applied where it is asked for
 }
 
 // outputHead goes before the bytes.
@@ -65,6 +66,9 @@ func (b backend) Output(ctx context.Context, q api.OutputRequest) (io.ReadCloser
 	}
 	return nil, api.OutputInfo{}, fmt.Errorf("%w: no node holds the output of attempt %d of task %s", api.ErrNotFound, attempt, q.Task)
 }
+
+// outputWait bounds how long a worker's state may take to catch up.
+const outputWait = 5 * time.Second
 
 // outputPoll is how often an attempt that just began is asked for its output.
 const outputPoll = 10 * time.Millisecond
@@ -154,6 +158,7 @@ func (n *Node) runsHere(q api.OutputRequest) bool {
 func (n *Node) remoteOutput(ctx context.Context, node string, q api.OutputRequest) (io.ReadCloser, api.OutputInfo, error) {
 	conn, err := n.bulk.Stream(ctx, node, methodOutput, outputRequest{
 		Task: uint64(q.Task), Attempt: q.Attempt, Stderr: q.Stderr, Offset: q.Offset, Follow: q.Follow,
+		Index: n.group.AppliedIndex(),
 	})
 	if err != nil {
 		return nil, api.OutputInfo{}, apiError(fmt.Errorf("the output lies on node %s: %w", node, unreachable(err)))
@@ -192,6 +197,13 @@ func (n *Node) serveOutput(ctx context.Context, peer string, body []byte, conn n
 	head := outputHead{}
 	var r io.ReadCloser
 	err := rpc.Decode(body, &q)
+	if err == nil {
+		// The worker hears of its attempts from the leader, perhaps before its
+		// own state does: what the asker knows must be known here as well.
+		wait, cancel := context.WithTimeout(ctx, outputWait)
+		err = n.group.WaitApplied(wait, q.Index)
+		cancel()
+	}
 	if err == nil {
 		var info api.OutputInfo
 		r, info, err = n.localOutput(ctx, api.OutputRequest{
