@@ -15,6 +15,15 @@ import (
 // owner makes a user namespace for an idmapped mount; it is called only when
 // one is needed.
 func openGrant(m Mount, field string, owner func(uid, gid uint32) (int, error)) (fd int, dir bool, err error) {
+	if m.self {
+		f, err := openSelf()
+		if err != nil {
+			return -1, false, err
+		}
+		defer f.Close()
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		return fd, false, err
+	}
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
 	src, err := unix.Openat2(unix.AT_FDCWD, m.Source, how)
 	if errors.Is(err, unix.ELOOP) {

@@ -55,6 +55,8 @@ type Mount struct {
 	Source   string // absolute host path; symbolic links in it are refused
 	Target   string // absolute path inside; system folders and their contents are refused
 	Writable bool
+
+	self bool // Source is this program: for Prove
 }
 
 // Limits bounds one attempt. Zero means the default; there is no "unlimited"

@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// guards P7
+func TestProve(t *testing.T) {
+	r := testRuntime(t, 0)
+	if err := r.Prove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantExit(t, runSpec(t, r, shell("true")), 0)
+}
+
+// With any wall missing the proof fails, names it, and nothing runs any more.
+func TestProveFindsWhatIsMissing(t *testing.T) {
+	for name, c := range map[string]struct {
+		off  control
+		want string
+	}{
+		"capabilities": {ctlCaps, "CapBnd"},
+		"no_new_privs": {ctlNoNewPrivs | ctlSeccomp, "NoNewPrivs 0"},
+		"seccomp":      {ctlSeccomp, "system call mount"},
+		"limits":       {ctlCgroups, "memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := testRuntime(t, c.off)
+			var cannot *ErrCannotIsolate
+			if err := r.Prove(t.Context()); !errors.As(err, &cannot) || !strings.Contains(cannot.Reason, c.want) {
+				t.Fatalf("want %q, got %v", c.want, err)
+			}
+			if _, err := r.Start(t.Context(), withDefaults(shell("true")), Streams{}); !errors.As(err, &cannot) {
+				t.Errorf("start after a failed proof: %v", err)
+			}
+			if err := r.Check(); !errors.As(err, &cannot) {
+				t.Errorf("check after a failed proof: %v", err)
+			}
+		})
+	}
+}
+
+// A cancelled proof proves nothing, either way.
+func TestProveCancelled(t *testing.T) {
+	r := testRuntime(t, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Prove(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if err := r.Check(); err != nil {
+		t.Errorf("check after a cancelled proof: %v", err)
+	}
+}
+
+func TestCannotIsolate(t *testing.T) {
+	able := hostFacts{root: true, caps: ^uint64(0), kernel: [2]int{6, 1}, userns: 100, seccomp: true, controllers: readHostFacts().controllers}
+	if able.missing() != nil {
+		t.Fatalf("%v", able.missing())
+	}
+	for want, change := range map[string]func(*hostFacts){
+		"privilege":      func(h *hostFacts) { h.root = false },
+		"kernel":         func(h *hostFacts) { h.kernel = [2]int{5, 10} },
+		"user_namespace": func(h *hostFacts) { h.userns = 0 },
+		"cgroup_memory":  func(h *hostFacts) { h.controllers = nil },
+		"seccomp":        func(h *hostFacts) { h.seccomp = false },
+	} {
+		h := able
+		change(&h)
+		m := h.missing()
+		if m == nil || m.Ability != want || m.Reason == "" || m.Remedy == "" {
+			t.Errorf("%s: %+v", want, m)
+		}
+	}
+	h := able
+	h.caps &^= 1 << 21 // CAP_SYS_ADMIN
+	if m := h.missing(); m == nil || !strings.Contains(m.Reason, "CAP_SYS_ADMIN") {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestAbilities(t *testing.T) {
+	r := testRuntime(t, 0)
+	seen := map[string]Ability{}
+	for _, a := range r.Abilities() {
+		seen[a.Name] = a
+	}
+	for _, name := range []string{"privilege", "kernel", "user_namespace", "cgroup_memory", "cgroup_cpu", "cgroup_pids", "seccomp", "sandbox"} {
+		if a := seen[name]; !a.Available || !a.Enforced || a.Detail == "" {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	for _, c := range []Config{
+		{}, {CgroupParent: "a/b"}, {CgroupParent: "a", UIDBase: -1, UIDCount: 10}, {CgroupParent: "a", UIDBase: 1, UIDCount: 1},
+		{CgroupParent: "a", UIDCount: 10}, {CgroupParent: "a", UIDBase: 1 << 32, UIDCount: 10},
+	} {
+		if _, err := New(c); err == nil {
+			t.Errorf("%+v was accepted", c)
+		}
+	}
+}
