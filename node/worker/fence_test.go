@@ -62,8 +62,8 @@ func TestChangeOfLeaderDisturbsNothing(t *testing.T) {
 			c.Heal(old)
 			time.Sleep(5 * time.Second)
 		}
-		if c.Book.Started != 24 {
-			t.Errorf("%d attempts were started for 24 tasks", c.Book.Started)
+		if c.Book.Started() != 24 {
+			t.Errorf("%d attempts were started for 24 tasks", c.Book.Started())
 		}
 	})
 }

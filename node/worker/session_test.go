@@ -157,7 +157,7 @@ func TestDuplicatesAreIgnored(t *testing.T) {
 		l.accept()
 		l.welcome()
 		l.assign(key(1, 2), key(1, 2), key(1, 1))
-		if n := l.exec.Book.Started; n != 1 {
+		if n := l.exec.Book.Started(); n != 1 {
 			t.Fatalf("%d starts", n)
 		}
 		r := l.report(2 * time.Second)
@@ -168,7 +168,7 @@ func TestDuplicatesAreIgnored(t *testing.T) {
 		l.assign(key(1, 2)) // after its end was committed, even
 		<-time.After(100 * time.Millisecond)
 		synctest.Wait()
-		if n := l.exec.Book.Started; n != 1 {
+		if n := l.exec.Book.Started(); n != 1 {
 			t.Errorf("%d starts after a late repeat", n)
 		}
 	})
@@ -220,7 +220,7 @@ func TestWelcomeSupersedes(t *testing.T) {
 		if diff := cmp.Diff([]string{"t2.1:5"}, ends(l.report(time.Second))); diff != "" {
 			t.Error(diff)
 		}
-		if n := l.exec.Book.Started; n != 1 {
+		if n := l.exec.Book.Started(); n != 1 {
 			t.Errorf("%d starts, the one that waited must not start", n)
 		}
 		<-time.After(300 * time.Millisecond)
@@ -244,7 +244,7 @@ func TestRevokeUnknown(t *testing.T) {
 		}
 		l.say(&protocol.Reported{Seq: r.Seq})
 		l.assign(key(9, 3))
-		if l.exec.Book.Started != 0 {
+		if l.exec.Book.Started() != 0 {
 			t.Error("a revoked attempt started")
 		}
 	})
@@ -258,12 +258,12 @@ func TestNextAttemptWaitsForTheLast(t *testing.T) {
 		l.cpu = 100 // room is no reason to wait
 		l.assign(key(1, 1))
 		l.assign(key(1, 2))
-		if n := l.exec.Book.Started; n != 1 {
+		if n := l.exec.Book.Started(); n != 1 {
 			t.Fatalf("%d starts", n)
 		}
 		<-time.After(600 * time.Millisecond)
 		synctest.Wait()
-		if n := l.exec.Book.Started; n != 2 || l.w.Running() != 1 {
+		if n := l.exec.Book.Started(); n != 2 || l.w.Running() != 1 {
 			t.Errorf("%d starts, %d running", n, l.w.Running())
 		}
 	})

@@ -177,7 +177,7 @@ func TestChaos(t *testing.T) {
 					t.Errorf("%s ended in state %d (%+v)", id, v.State, v.Result)
 				}
 			}
-			t.Logf("seed %d: %d attempts", seed, c.Book.Started)
+			t.Logf("seed %d: %d attempts", seed, c.Book.Started())
 		})
 	}
 }

@@ -18,8 +18,8 @@ type Book struct {
 	mu       sync.Mutex
 	live     map[fsm.TaskID]protocol.Key
 	starts   map[string]int // node and attempt
-	Overlaps []string
-	Started  int
+	overlaps []string
+	started  int
 }
 
 // NewBook makes an empty book.
@@ -30,14 +30,14 @@ func NewBook() *Book {
 func (b *Book) begin(node fsm.NodeID, key protocol.Key) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.Started++
+	b.started++
 	if other, runs := b.live[key.Task]; runs {
-		b.Overlaps = append(b.Overlaps, fmt.Sprintf("%s: attempt %d on %s beside attempt %d", key.Task, key.Attempt, node, other.Attempt))
+		b.overlaps = append(b.overlaps, fmt.Sprintf("%s: attempt %d on %s beside attempt %d", key.Task, key.Attempt, node, other.Attempt))
 	}
 	b.live[key.Task] = key
 	name := fmt.Sprintf("%s/%s/%d", node, key.Task, key.Attempt)
 	if b.starts[name]++; b.starts[name] > 1 {
-		b.Overlaps = append(b.Overlaps, name+" was started twice")
+		b.overlaps = append(b.overlaps, name+" was started twice")
 	}
 }
 
@@ -56,11 +56,18 @@ func (b *Book) Live() int {
 	return len(b.live)
 }
 
+// Started is the number of sandboxes ever started.
+func (b *Book) Started() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.started
+}
+
 // Problems returns what went wrong so far.
 func (b *Book) Problems() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]string(nil), b.Overlaps...)
+	return append([]string(nil), b.overlaps...)
 }
 
 // Script says what an attempt does: how long it runs by itself, how it ends
