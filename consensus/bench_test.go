@@ -122,7 +122,6 @@ func BenchmarkProposer(b *testing.B) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(p.run)
-	wg.Go(p.deliver)
 	cmd := make([]byte, benchCommandBytes)
 	clients(b, 256, func() error {
 		_, _, err := p.proposeOne(context.Background(), cmd)

@@ -23,8 +23,7 @@
 //     and the OnApplied and OnRestored callbacks;
 //   - leadership.run: who leads; OnLeaderChange callbacks;
 //   - leadership.take and the duties: one set per term, ended by its context;
-//   - proposer.run: the one entry in flight; proposer.deliver: the callbacks of
-//     proposals;
+//   - proposer.run: the one entry in flight, and the callbacks of proposals;
 //   - reader.run: one round of confirmation at a time;
 //   - failoverDriver.run: owns the failover;
 //   - link.pump: hands incoming requests to raft;

@@ -37,7 +37,7 @@ type Group struct {
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
-	delivering sync.WaitGroup
+	proposing  sync.WaitGroup
 	dead       chan struct{} // closed when raft is gone or given up: frees all futures
 	deadOnce   sync.Once
 	fatalOnce  sync.Once
@@ -94,8 +94,7 @@ func Open(cfg Config) (*Group, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
 	g.link.start()
-	g.delivering.Go(g.proposer.run)
-	g.delivering.Go(g.proposer.deliver)
+	g.proposing.Go(g.proposer.run)
 	g.background.Go(func() { g.leadership.run(ctx) })
 	g.background.Go(func() { g.reader.run(ctx) })
 	g.background.Go(func() { g.failover.run(ctx) })
@@ -170,7 +169,7 @@ func (g *Group) Shutdown() error {
 	g.closeOnce.Do(func() {
 		g.proposer.setGate(gateStopped)
 		drained := make(chan struct{})
-		go func() { g.delivering.Wait(); close(drained) }()
+		go func() { g.proposing.Wait(); close(drained) }()
 		t := time.NewTimer(g.drainTime())
 		select {
 		case <-drained:
@@ -235,7 +234,7 @@ func (g *Group) Propose(ctx context.Context, cmd []byte) (fsm.Result, uint64, er
 // ProposeAsync proposes commands as one unit of one entry and calls done with a
 // result for each and the entry's index, or with an error as Propose returns.
 // It never blocks. done must not block either: a refusal runs it before
-// ProposeAsync returns, anything else on the one delivering goroutine. The
+// ProposeAsync returns, anything else on the goroutine that proposes. The
 // commands' bytes belong to the group until then.
 func (g *Group) ProposeAsync(cmds [][]byte, done func([]fsm.Result, uint64, error)) {
 	g.proposer.propose(cmds, done)

@@ -88,7 +88,6 @@ func withProposer(t *testing.T, limits ProposerLimits, body func(*testing.T, *pr
 		p.gate = gateOpen
 		var wg sync.WaitGroup
 		wg.Go(p.run)
-		wg.Go(p.deliver)
 		defer wg.Wait()
 		defer p.setGate(gateStopped)
 		body(t, p, l)
@@ -339,7 +338,7 @@ func TestAbandonedProposalLeavesNothingBehind(t *testing.T) {
 		if err := <-done; !errors.Is(err, ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		e.commit() // must not block the delivering goroutine
+		e.commit() // must not block the proposer
 		answers := make(chan got, 1)
 		p.propose([][]byte{[]byte("y")}, collect(answers))
 		(<-l.entries).commit()
