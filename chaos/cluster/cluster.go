@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -244,7 +245,8 @@ const closePatience = 5 * time.Second
 // killed node left in the kernel.
 func (c *Cluster) Close() error {
 	var errs []error
-	patience := time.After(closePatience)
+	patience, cancel := context.WithTimeout(context.Background(), closePatience) // ours alone
+	defer cancel()
 	for _, n := range c.Running() {
 		_ = n.process.signal(syscall.SIGCONT) // a paused process hears nothing else
 		_ = n.process.signal(syscall.SIGTERM)
@@ -252,7 +254,7 @@ func (c *Cluster) Close() error {
 	for _, n := range c.Running() {
 		select {
 		case <-n.process.done:
-		case <-patience:
+		case <-patience.Done():
 			errs = append(errs, n.process.kill())
 		}
 	}
@@ -276,12 +278,37 @@ func removeGroups(n *Node) error {
 		return err
 	}
 	for _, root := range roots {
-		below, _ := filepath.Glob(root + "/*/")
-		for _, dir := range append(below, root) {
-			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("remove what node %s left: %w", n.ID, err)
-			}
+		if err := removeTree(root); err != nil {
+			return fmt.Errorf("remove what node %s left: %w", n.ID, err)
 		}
 	}
 	return nil
+}
+
+// groupPatience is how long the processes of a killed node may take to leave
+// their cgroups: the kernel ends them after the node, one by one.
+const groupPatience = 5 * time.Second
+
+// removeTree removes a cgroup with those below it, once they are empty.
+func removeTree(root string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), groupPatience) // Close has none
+	defer cancel()
+	return Until(ctx, "an empty cgroup", func(context.Context) error {
+		entries, err := os.ReadDir(root)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		dirs := []string{root}
+		for _, e := range entries {
+			if e.IsDir() {
+				dirs = append(dirs, filepath.Join(root, e.Name()))
+			}
+		}
+		for _, dir := range slices.Backward(dirs) { // the root last
+			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	})
 }
