@@ -324,3 +324,15 @@ func TestSessionEnds(t *testing.T) {
 		})
 	}
 }
+
+// guards P10: a worker that reads nothing cannot hold a session that is over.
+func TestDeafWorker(t *testing.T) {
+	onStage(t, func(t *testing.T, s *stage) {
+		s.begin()
+		s.hub.Notify([]fsm.Change{{Kind: fsm.ChangeRevoked, Task: 1, Attempt: 1, Node: "n"}})
+		synctest.Wait() // its writer is stuck now
+		s.depose()
+		err := <-s.served
+		s.served <- err // for onStage
+	})
+}

@@ -16,6 +16,9 @@ import (
 const (
 	// helloTimeout bounds how long a stream may say nothing.
 	helloTimeout = 5 * time.Second
+	// endTimeout bounds how long a session that is over may hang on a worker
+	// that reads nothing.
+	endTimeout = time.Second
 	// maxPending bounds the changes that wait for one session's writer. A
 	// session that falls behind further starts anew, from the state.
 	maxPending = 2 * protocol.MaxAttempts
@@ -37,6 +40,7 @@ type session struct {
 	changes []fsm.Change
 	answers []any            // Renewed and Reported
 	refuse  *protocol.Refuse // the last message; set once
+	closing *time.Timer      // closes the stream after refuse, whether it went out or not
 }
 
 func newSession(h *Hub, peer fsm.NodeID, stream io.ReadWriteCloser) *session {
@@ -69,6 +73,7 @@ func (s *session) end(refuse *protocol.Refuse) {
 	s.mu.Lock()
 	if s.refuse == nil {
 		s.refuse = refuse
+		s.closing = time.AfterFunc(endTimeout, func() { _ = s.stream.Close() })
 	}
 	s.mu.Unlock()
 	s.poke()
@@ -131,6 +136,11 @@ func (s *session) serve(ctx context.Context) error {
 	err = s.read(ctx, office, reader)
 	cancel()
 	group.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing != nil {
+		s.closing.Stop()
+	}
 	return err
 }
 
