@@ -64,7 +64,7 @@ func TestMemoryHog(t *testing.T) {
 	lim := Limits{MemoryBytes: 64 << 20, TmpBytes: 256 << 20}
 	o := probe(t, r, Spec{Limits: lim}, "memory", "200")
 	wantReason(t, o, EndOutOfMemory)
-	if o.Usage.MemoryPeakBytes < 48<<20 || o.Usage.MemoryPeakBytes > 64<<20 {
+	if o.Usage.MemoryPeakBytes < 48<<20 || o.Usage.MemoryPeakBytes > 65<<20 { // some charges are forced
 		t.Errorf("peak of %d bytes", o.Usage.MemoryPeakBytes)
 	}
 	// /tmp and /dev/shm are memory too.
