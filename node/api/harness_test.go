@@ -156,20 +156,17 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// unixServer serves the same handler on a unix socket.
-func (h *harness) unixServer(handler http.Handler, cc func(context.Context, net.Conn) context.Context) *http.Client {
+// unixSocket serves the same handler on a unix socket.
+func (h *harness) unixSocket() (path string) {
 	h.t.Helper()
-	path := filepath.Join(h.t.TempDir(), "s")
+	path = filepath.Join(h.t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	srv := NewHTTPServer(handler, nil, cc)
+	srv := NewHTTPServer(h.server.Config.Handler, nil, nil)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()
-	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}}
-	h.t.Cleanup(func() { tr.CloseIdleConnections(); srv.Close(); <-done })
-	return &http.Client{Transport: tr}
+	h.t.Cleanup(func() { srv.Close(); <-done })
+	return path
 }
