@@ -187,7 +187,7 @@ func (s *server) finish(c *call) {
 		}
 	}
 	if c.r.Body != nil && c.r.Body != http.NoBody {
-		_ = c.w.rc.SetReadDeadline(s.cfg.Now().Add(bodyDrain)) // HTTP/3 has none, and needs none
+		_ = c.w.rc.SetReadDeadline(s.cfg.Now().Add(min(bodyDrain, s.limits.BodyTimeout))) // HTTP/3 has none, and needs none
 	}
 	took := s.cfg.Now().Sub(c.started)
 	c.op.metrics.observe(c.w.status, took)
