@@ -84,7 +84,7 @@ func (m *machine) endAttempt(t *task) {
 	n := t.node
 	n.running.remove(t)
 	n.use(&t.shape.Shape, -1)
-	t.node = nil
+	t.node, t.last = nil, n.id
 	m.running--
 }
 

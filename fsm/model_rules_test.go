@@ -10,6 +10,7 @@ type modelTask struct {
 	state                   TaskState
 	attempt, failures, lost uint32
 	node                    NodeID
+	last                    NodeID // of the last attempt that ended
 	due, started, waited    int64
 	ready                   bool
 }
@@ -58,10 +59,21 @@ func (m *model) used(id NodeID) (cpu, mem int64) {
 	return cpu, mem
 }
 
-func (m *model) end(t *modelTask, s TaskState) { t.state, t.ready, t.node = s, false, "" }
+func (m *model) end(t *modelTask, s TaskState) {
+	t.leave()
+	t.state, t.ready = s, false
+}
+
+// leave notes where the attempt ran, if one does.
+func (t *modelTask) leave() {
+	if t.node != "" {
+		t.last, t.node = t.node, ""
+	}
+}
 
 func (m *model) back(t *modelTask, due int64, held bool) {
-	t.state, t.node, t.due = Queued, "", due
+	t.leave()
+	t.state, t.due = Queued, due
 	t.ready = due <= m.now && !held
 }
 

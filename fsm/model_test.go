@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"slices"
 	"testing"
@@ -170,7 +171,7 @@ func (w *walk) Check(t *rapid.T) {
 	for i, mt := range w.m.tasks {
 		id := TaskID(i + 1)
 		v := w.task(id)
-		if v.State != mt.state || v.Attempt != mt.attempt || v.Failures != mt.failures || v.Lost != mt.lost || v.Node != mt.node {
+		if v.State != mt.state || v.Attempt != mt.attempt || v.Failures != mt.failures || v.Lost != mt.lost || v.Node != cmp.Or(mt.node, mt.last) {
 			t.Fatalf("task %s: %+v, model %+v", id, v, mt)
 		}
 		if mt.state == Queued && (v.RetryAt == 0) != mt.ready {

@@ -17,7 +17,10 @@ func TestCancelOfRunningKeepsCapacity(t *testing.T) {
 	if !slices.Equal(a.Changes, want) {
 		t.Fatalf("changes %+v, want %+v", a.Changes, want)
 	}
-	if v := r.task(id); v.State != Cancelled || v.EndReason != EndCancelled || v.Node != "" {
+	if got, want := r.s.Superseded("n1"), []Assignment{{Task: id, Attempt: 1, Node: "n1"}}; !slices.Equal(got, want) {
+		t.Fatalf("superseded %+v, want %+v", got, want)
+	}
+	if v := r.task(id); v.State != Cancelled || v.EndReason != EndCancelled || v.Node != "n1" {
 		t.Fatalf("%+v", v)
 	}
 	if r.assign(other, 1, "n1") {

@@ -7,8 +7,10 @@ import (
 	"slices"
 )
 
-// makePortable turns a running task's copy into a queued one.
+// makePortable fits a task's copy to another cluster: nothing of it runs, or
+// lies on a node, there.
 func (t *task) makePortable(now int64) {
+	t.last = "" // its output stays behind
 	if t.state != Running {
 		return
 	}

@@ -58,6 +58,9 @@ func appendTask(b []byte, t *task) []byte {
 		f.key(19)
 		f.b = appendAttemptResult(f.b, t.result)
 	}
+	if t.last != "" {
+		f.text(20, string(t.last))
+	}
 	return f.done()
 }
 
@@ -109,6 +112,8 @@ func (m *machine) decodeTask(b []byte) (*task, error) {
 		case 19:
 			r := w.attemptResult()
 			t.result = &r
+		case 20:
+			t.last = m.internNode(w.text(maxKeyBytes))
 		default:
 			f.unknown(&w, "the task")
 		}
@@ -130,6 +135,15 @@ func (m *machine) decodeTask(b []byte) (*task, error) {
 	}
 	t.shape, t.owner = s, m.acquireOwner(ownerName)
 	return t, nil
+}
+
+// internNode gives a node's ID, shared with the node if it is known: a million
+// ended tasks must not hold a million copies.
+func (m *machine) internNode(id []byte) NodeID {
+	if n := m.nodes[NodeID(id)]; n != nil {
+		return n.id
+	}
+	return NodeID(id)
 }
 
 // check refuses what no state machine has written.

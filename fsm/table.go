@@ -22,6 +22,7 @@ type task struct {
 	shape  *shape
 	owner  *owner
 	node   *node          // while Running
+	last   NodeID         // of the last attempt that ended: its output lies there
 	result *AttemptResult // of the last attempt that ended; immutable
 	spec   []byte         // immutable
 

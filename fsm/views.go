@@ -7,7 +7,7 @@ type TaskView struct {
 	Owner       string
 	State       TaskState
 	Attempt     uint32 // number of the last attempt, 0 = none yet
-	Node        NodeID // while Running
+	Node        NodeID // of the last attempt, also once it has ended; "" before the first
 	Shape       *Shape
 	SpecBytes   []byte // an encoded Spec
 	SubmittedAt int64  // Unix ns, as are the others; 0 = not yet
@@ -25,7 +25,7 @@ func (t *task) view() *TaskView {
 	v := &TaskView{
 		ID: t.id, Owner: t.owner.name, State: t.state, Attempt: t.attempt, Shape: &t.shape.Shape, SpecBytes: t.spec,
 		SubmittedAt: t.submittedAt, StartedAt: t.startedAt, FinishedAt: t.finishedAt,
-		Failures: t.failures, Lost: t.lost, Result: t.result, EndReason: t.reason, Index: t.index,
+		Failures: t.failures, Lost: t.lost, Result: t.result, EndReason: t.reason, Index: t.index, Node: t.last,
 	}
 	if t.node != nil {
 		v.Node = t.node.id
@@ -122,6 +122,23 @@ func (s *State) Running(id NodeID) []Assignment {
 	as := make([]Assignment, 0, n.running.n)
 	for _, t := range n.runningByID() {
 		as = append(as, Assignment{Task: t.id, Attempt: t.attempt, Node: id})
+	}
+	return as
+}
+
+// Superseded returns the attempts of a node that were superseded and that its
+// worker has not reported: it may still run them, and their capacity is in
+// use until then.
+func (s *State) Superseded(id NodeID) []Assignment {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := s.m.nodes[id]
+	if n == nil {
+		return nil
+	}
+	as := make([]Assignment, 0, len(n.zombies))
+	for _, z := range n.zombies {
+		as = append(as, Assignment{Task: z.Task, Attempt: z.Attempt, Node: id})
 	}
 	return as
 }

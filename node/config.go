@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"holdfast/fsm"
 )
 
 // DefaultPort is the one UDP and TCP port of a node.
@@ -268,8 +270,9 @@ func (c *Config) Validate() error {
 	if max := int64(runtime.NumCPU()) * 64_000; c.CPUMillis > max {
 		bad("cpu_millis", "%d is more than 64 times what this host has", c.CPUMillis)
 	}
-	if d := time.Duration(c.Lease); d < 500*time.Millisecond || d > time.Hour {
-		bad("lease", "%v: want 500ms to 1h", d)
+	if d := time.Duration(c.Lease); d < 500*time.Millisecond || d >= fsm.RemoveGrace {
+		// Longer, and a removed worker could still run what another was given.
+		bad("lease", "%v: want 500ms to less than %v", d, fsm.RemoveGrace)
 	}
 	if d := time.Duration(c.Drain); d < 0 || d > 24*time.Hour {
 		bad("drain", "%v: want 0s to 24h", d)

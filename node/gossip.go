@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 
-	"holdfast/consensus"
 	"holdfast/fsm"
 	"holdfast/node/membership"
 )
@@ -77,5 +76,3 @@ func (n *Node) gossipStatus() map[string]string {
 	}
 	return out
 }
-
-var _ consensus.StateMachine = machine{}

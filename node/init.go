@@ -113,7 +113,7 @@ func (f folder) found(ctx context.Context, cfg Config, creds *credentials, ca *p
 	group, err := consensus.Open(consensus.Config{
 		ID: creds.nodeID, Transport: network.Join(raft.ServerAddress(cfg.advertised())),
 		Logs: store.Logs(), Stable: store.Stable(), Snapshots: store.Snapshots(),
-		State: machine{state}, EncodeBatch: fsm.EncodeBatch, CheckSnapshot: checkSnapshot,
+		State: consensus.Adapt(state), EncodeBatch: fsm.EncodeBatch,
 		Bootstrap: true, Logger: hclog.NewNullLogger(),
 		// Alone: nobody to wait for.
 		Timing: consensus.Timing{Heartbeat: 20 * time.Millisecond, Election: 20 * time.Millisecond, Lease: 20 * time.Millisecond, Commit: 5 * time.Millisecond},

@@ -23,7 +23,7 @@ func (n *Node) newLeaderParts() {
 		Duration: time.Duration(n.cfg.Lease), Workers: n.leasedWorkers, Propose: n.proposeHere, Now: n.now, Logger: n.log.Named("lease"),
 	})
 	n.hub = dispatch.New(dispatch.Config{
-		State: n.state, Leases: n.leases, Propose: n.proposeHere, Verify: n.verifyLeader, Logger: n.log.Named("dispatch"), Registerer: n.registry,
+		State: n.state, Leases: n.leases, Propose: n.proposeHere, Verify: n.verifyLeader, Reported: n.loop.Wake, Logger: n.log.Named("dispatch"), Registerer: n.registry,
 	})
 }
 

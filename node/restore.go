@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"holdfast/consensus/storage"
+	"holdfast/fsm"
 	"holdfast/node/api"
 	"holdfast/node/rpc"
 )
@@ -140,9 +141,7 @@ func (n *Node) restoreHere(ctx context.Context, r io.Reader) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	defer spool.close()
-	if err := spool.fill(func(w io.Writer) error {
-		return compressTo(w, func(z io.Writer) error { return n.state.MergePortable(r, z) })
-	}); err != nil {
+	if err := spool.fill(func(w io.Writer) error { return n.state.MergePortable(r, w) }); err != nil {
 		return fmt.Errorf("%w: %w", api.ErrInvalid, err)
 	}
 	n.log.Warn("replacing the cluster's state by a snapshot", "bytes", spool.size)
@@ -214,3 +213,18 @@ func (s *spool) Seek(offset int64, whence int) (int64, error) {
 }
 
 func (s *spool) close() { _ = s.file.Close() }
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// checkSnapshot reads a snapshot into a state of its own, so that a bad one is
+// refused before any node replaces its state by it.
+func checkSnapshot(r io.Reader) error { return fsm.New(fsm.Limits{}).Restore(r) }

@@ -150,7 +150,8 @@ func (n *Node) joinGroup() error {
 	n.group, err = consensus.Open(consensus.Config{
 		ID: n.id, Transport: raftLink{n.raft, n.mux},
 		Logs: n.store.Logs(), Stable: n.store.Stable(), Snapshots: n.store.Snapshots(),
-		State: machine{n.state}, EncodeBatch: fsm.EncodeBatch, CheckSnapshot: checkSnapshot,
+		State: consensus.Adapt(n.state), EncodeBatch: fsm.EncodeBatch, CheckSnapshot: checkSnapshot,
+		Compress: storage.Compressing, Decompress: storage.Decompressing,
 		Timing: consensus.Timing{
 			Heartbeat: time.Duration(n.cfg.Raft.Heartbeat), Election: time.Duration(n.cfg.Raft.Election), Lease: time.Duration(n.cfg.Raft.Lease),
 		},
