@@ -45,9 +45,7 @@ func readHostFacts() hostFacts {
 	}
 	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	h.seccomp = err == nil
-	if v, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */); e == 0 {
-		h.landlock = int(v)
-	}
+	h.landlock = landlockABI()
 	h.idmap = h.atLeast(5, 12)
 	return h
 }
@@ -114,7 +112,8 @@ func (h hostFacts) abilities() []Ability {
 	}
 	add("seccomp", h.seccomp, true, "filter over all system calls", "run a kernel with CONFIG_SECCOMP_FILTER")
 	add("idmapped_mounts", h.idmap, false, "writable grants, where the file system supports them", "run Linux 5.12 or newer")
-	add("landlock", h.landlock > 0, false, fmt.Sprintf("ABI %d; not used yet", h.landlock), "run a kernel with Landlock enabled")
+	add("landlock", h.landlock > 0, true, fmt.Sprintf("ABI %d; a second wall behind the read-only mounts", h.landlock),
+		"run Linux 5.13 or newer with landlock in the list of security modules (lsm=)")
 	return out
 }
 

@@ -50,7 +50,7 @@ func openGrant(m Mount, field string, owner func(uid, gid uint32) (int, error)) 
 		}
 	}()
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
-	if !m.Writable {
+	if !m.Writable && !m.writable {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {

@@ -45,6 +45,25 @@ func TestReadOnlyGrant(t *testing.T) {
 	}
 }
 
+// Each of the two walls around a read-only grant holds alone.
+func TestReadOnlyGrantHasTwoWalls(t *testing.T) {
+	dir := hostDir(t, 0, 0o777, 0o666)
+	try := withMount(shell("echo x > /data/file"), dir, "/data", false)
+	for _, c := range []struct {
+		off  control
+		want string
+	}{{ctlLandlock, "Read-only"}, {ctlGrants, "Permission denied"}, {ctlGrants | ctlLandlock, ""}} {
+		r := testRuntime(t, c.off)
+		if landlockABI() == 0 && c.off == ctlGrants {
+			continue // this kernel has but one
+		}
+		o := runSpec(t, r, try)
+		if c.want == "" && o.stderr != "" || !strings.Contains(o.stderr, c.want) {
+			t.Errorf("with control %b off want %q: %s", c.off, c.want, o)
+		}
+	}
+}
+
 func withMount(s Spec, source, target string, writable bool) Spec {
 	s.Mounts = append(s.Mounts, Mount{Source: source, Target: target, Writable: writable})
 	return s

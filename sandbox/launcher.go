@@ -27,12 +27,13 @@ var errNodeGone = errors.New("the node closed the launcher's socket")
 //
 // One thread serves one request at a time.
 type launcher struct {
-	im      *image
-	base    base
-	filter  []unix.SockFilter
-	lastCap int
-	ignored []int // signals that the node's parent had ignored, for example by nohup
-	limits  []rlimit
+	im       *image
+	base     base
+	filter   []unix.SockFilter
+	lastCap  int
+	landlock int   // ABI version, 0 is none
+	ignored  []int // signals that the node's parent had ignored, for example by nohup
+	limits   []rlimit
 
 	buf, oob []byte
 }
@@ -61,6 +62,7 @@ func (l *launcher) prepare() error {
 		return err
 	}
 	l.limits = taskLimits()
+	l.landlock = landlockABI()
 	for s := 1; s < 65; s++ {
 		if signal.Ignored(unix.Signal(s)) {
 			l.ignored = append(l.ignored, s)

@@ -39,6 +39,16 @@ func TestNothingIsInherited(t *testing.T) {
 	}
 }
 
+// With nobody listening the streams are there all the same.
+func TestNoStreams(t *testing.T) {
+	r := testRuntime(t, 0)
+	s, err := r.Start(t.Context(), withDefaults(shell("cat; echo x && echo y >&2 && echo z > /dev/stdout && echo u > /dev/null && cat /dev/stdin")), Streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantExit(t, outcome{Result: s.Wait()}, 0)
+}
+
 func TestSignalledCommand(t *testing.T) {
 	o := runSpec(t, testRuntime(t, 0), shell("kill -SEGV $$"))
 	if o.Reason != EndSignal || o.Signal != "SIGSEGV" || o.ExitCode != -1 {

@@ -23,7 +23,7 @@ func TestProveFindsWhatIsMissing(t *testing.T) {
 		want string
 	}{
 		"capabilities": {ctlCaps, "CapBnd"},
-		"no_new_privs": {ctlNoNewPrivs | ctlSeccomp, "NoNewPrivs 0"},
+		"no_new_privs": {ctlNoNewPrivs | ctlSeccomp | ctlLandlock, "NoNewPrivs 0"},
 		"seccomp":      {ctlSeccomp, "system call mount"},
 		"limits":       {ctlCgroups, "memory"},
 	} {

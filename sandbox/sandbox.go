@@ -120,12 +120,15 @@ func (s *Sandbox) openGrants(l *launcherClient, mounts []Mount, req *request) ([
 			fd, _, err := l.call(request{Kind: kindOwner, UID: s.uid, OwnerUID: uid, OwnerGID: gid}, nil)
 			return fd, err
 		}
+		if s.rt.off&ctlGrants != 0 {
+			m.writable = true
+		}
 		fd, dir, err := openGrant(m, fmt.Sprintf("Mounts[%d].Source", i), owner)
 		if err != nil {
 			return files, err
 		}
 		files = append(files, os.NewFile(uintptr(fd), m.Source))
-		req.Mounts = append(req.Mounts, mountTarget{Target: m.Target, Dir: dir})
+		req.Mounts = append(req.Mounts, mountTarget{Target: m.Target, Dir: dir, Writable: m.Writable})
 	}
 	return files, nil
 }
@@ -218,9 +221,7 @@ func (s *Sandbox) openStdio(stdin []byte, out Streams) ([]*os.File, error) {
 			return files, err
 		}
 		files = append(files, f)
-		if st != nil {
-			s.streams = append(s.streams, st)
-		}
+		s.streams = append(s.streams, st)
 	}
 	return files, nil
 }

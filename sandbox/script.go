@@ -25,7 +25,9 @@ const (
 	ctlMask    // covers over parts of proc
 	ctlPrivate // own root: pivot
 	ctlNested  // no user namespaces below
-	ctlCgroups // handled by the node
+	ctlLandlock
+	ctlCgroups // handled by the node, as is the next
+	ctlGrants  // read-only grants
 )
 
 // taskID is the user and group of a task inside.
@@ -36,6 +38,7 @@ const (
 	rFile reg = 1 + iota
 	rSock
 	rUserSysctl
+	rRuleset
 )
 
 const plain = unix.MS_NOSUID | unix.MS_NODEV
@@ -67,6 +70,7 @@ func (l *launcher) write(req request, fds []int) ([]string, error) {
 		v := binary.NativeEndian.AppendUint64(nil, r.value)
 		s.do(fmt.Sprintf("set resource limit %d", r.resource), unix.SYS_PRLIMIT64, 0, r.resource, s.bytes(append(v, v...)), 0)
 	}
+	s.landlock(l.landlock, req.Mounts)
 	s.do("start a session", unix.SYS_SETSID)
 	s.do("close the launcher's streams", unix.SYS_CLOSE_RANGE, 0, 2, 0)
 	s.do("close everything else", unix.SYS_CLOSE_RANGE, initSock+1, int(^uint32(0)), 0)

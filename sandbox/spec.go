@@ -56,7 +56,8 @@ type Mount struct {
 	Target   string // absolute path inside; system folders and their contents are refused
 	Writable bool
 
-	self bool // Source is this program: for Prove
+	self     bool // Source is this program: for Prove
+	writable bool // leave the mount writable, but nothing else: for tests
 }
 
 // Limits bounds one attempt. Zero means the default; there is no "unlimited"

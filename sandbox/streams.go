@@ -30,11 +30,12 @@ type stream struct {
 	err  error // of the writer; read after done
 }
 
-// openStream returns the end for the command. A nil writer needs no pipe.
+// openStream returns the end for the command. That is a pipe even when nobody
+// listens: the command shall hold no descriptor on a mount of the host, not
+// even of its /dev/null.
 func openStream(name string, w io.Writer, uid int) (*stream, *os.File, error) {
 	if w == nil {
-		f, err := os.OpenFile("/dev/null", os.O_WRONLY, 0)
-		return nil, f, err
+		w = io.Discard
 	}
 	// Not os.Pipe: it would make the command's end non-blocking too.
 	var p [2]int
@@ -126,9 +127,6 @@ func join(a, b string) string {
 // openStdin returns input as a sealed file in memory: no goroutine has to feed
 // it, and it ends where it ends.
 func openStdin(input []byte) (*os.File, error) {
-	if len(input) == 0 {
-		return os.Open("/dev/null")
-	}
 	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
 		fd, err = unix.MemfdCreate("stdin", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)

@@ -37,8 +37,9 @@ const (
 )
 
 type mountTarget struct {
-	Target string `json:"target"`
-	Dir    bool   `json:"dir"`
+	Target   string `json:"target"`
+	Dir      bool   `json:"dir"`
+	Writable bool   `json:"writable"`
 }
 
 // answer carries a descriptor when Err is empty and the kind has one.
