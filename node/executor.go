@@ -85,6 +85,9 @@ func (r running) Wait() worker.Exit {
 // startSandboxes prepares this host to run tasks. A host that cannot isolate
 // runs none, and says why: there is no weaker mode.
 func (n *Node) startSandboxes() error {
+	if n.parts.executor != nil {
+		return nil
+	}
 	name := n.cfg.Cgroup
 	if name == "" {
 		name = n.id[:12] // several nodes may share a host

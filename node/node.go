@@ -37,6 +37,7 @@ const FeatureLevel = 1
 // Node is one running node. Start makes it, Shutdown ends it.
 type Node struct {
 	cfg         Config
+	parts       parts
 	log         hclog.Logger
 	now         func() time.Time
 	folder      folder

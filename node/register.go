@@ -26,12 +26,12 @@ func (n *Node) description() fsm.Node {
 		d.Labels = append(d.Labels, fsm.Label{Key: k, Value: v})
 	}
 	slices.SortFunc(d.Labels, func(a, b fsm.Label) int { return compare(a.Key, b.Key) })
-	if n.sandbox == nil || n.draining.Load() {
+	if !n.runsTasks() || n.draining.Load() {
 		return d
 	}
 	capacity := n.capacity()
 	d.CPUMillis, d.MemoryBytes = uint32(capacity.CPUMillis), uint64(capacity.MemoryBytes)
-	for _, a := range n.sandbox.Abilities() {
+	for _, a := range n.abilities() {
 		if a.Available && a.Enforced {
 			d.Abilities = append(d.Abilities, a.Name)
 		}

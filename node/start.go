@@ -27,14 +27,13 @@ import (
 	"holdfast/transport/rafttransport"
 )
 
-// Start runs the node in cfg.Data and returns when it serves clients. It may
-// not be registered with the cluster yet: that needs a leader.
-func Start(ctx context.Context, cfg Config, logger hclog.Logger) (_ *Node, err error) {
+// start is Start with other parts.
+func start(ctx context.Context, cfg Config, logger hclog.Logger, p parts) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	n := &Node{
-		cfg: cfg, log: logger, now: time.Now, folder: folder(cfg.Data),
+		cfg: cfg, parts: p, log: logger, now: time.Now, folder: folder(cfg.Data),
 		incarnation: rand.Uint64() | 1, // 0 would mean "none"
 		registry:    prometheus.NewRegistry(), grouped: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -81,6 +80,7 @@ func (n *Node) openFolder() error {
 	}
 	n.store, err = storage.Open(storage.Options{
 		Dir: string(n.folder), Key: key, NodeID: n.id, ClusterID: n.clusterID, Logger: n.log.Named("storage"),
+		Backend:    n.parts.backend,
 		StallLimit: time.Duration(n.cfg.StallLimit),
 		OnStall: func(op string, elapsed time.Duration) {
 			n.abandon(fmt.Errorf("the disk has not finished one %s of the log in %v: this node gives up its place so that the others go on; check the disk, then start it again", op, elapsed.Round(time.Millisecond)))
@@ -277,12 +277,12 @@ func (n *Node) watchSocket() {
 
 // newWorker makes what runs tasks here, if this host can isolate them.
 func (n *Node) newWorker() {
-	if n.sandbox == nil {
+	if !n.runsTasks() {
 		return
 	}
 	n.worker = worker.New(worker.Config{
 		Node: fsm.NodeID(n.id), Incarnation: n.incarnation, Capacity: n.capacity(),
-		Connect: n.connectWorker, Register: n.register, Executor: executor{n.sandbox}, Outputs: n.outputs,
+		Connect: n.connectWorker, Register: n.register, Executor: n.attempts(), Outputs: n.outputs,
 		Now: bootClock, Logger: n.log.Named("worker"), Registerer: n.registry,
 	})
 }

@@ -1,0 +1,43 @@
+package node
+
+import (
+	"context"
+
+	"github.com/hashicorp/go-hclog"
+
+	"holdfast/consensus/storage"
+	"holdfast/node/worker"
+	"holdfast/sandbox"
+)
+
+// parts replace what a node is usually made of. Only measurements have a
+// reason to: a disk with a known fsync, or tasks that cost nothing.
+type parts struct {
+	backend  storage.OpenBackend // default: the store's own
+	executor worker.Executor     // default: this host's sandboxes
+}
+
+// Start runs the node in cfg.Data and returns when it serves clients. It may
+// not be registered with the cluster yet: that needs a leader.
+func Start(ctx context.Context, cfg Config, logger hclog.Logger) (*Node, error) {
+	return start(ctx, cfg, logger, parts{})
+}
+
+// runsTasks tells whether attempts can be started here.
+func (n *Node) runsTasks() bool { return n.sandbox != nil || n.parts.executor != nil }
+
+// attempts is what starts attempts here.
+func (n *Node) attempts() worker.Executor {
+	if n.parts.executor != nil {
+		return n.parts.executor
+	}
+	return executor{n.sandbox}
+}
+
+// abilities are what this host's sandboxes can do.
+func (n *Node) abilities() []sandbox.Ability {
+	if n.sandbox == nil {
+		return nil
+	}
+	return n.sandbox.Abilities()
+}
