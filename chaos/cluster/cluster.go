@@ -31,6 +31,11 @@ type Options struct {
 	// Wrap may change the command that starts node i, as to enter a network
 	// namespace.
 	Wrap func(i int, cmd *exec.Cmd)
+	// Sockets has clients come by the unix socket of one node, as where its
+	// address is out of reach.
+	Sockets bool
+	// Config is the text of every node's configuration file.
+	Config string
 }
 
 // Node is one node of the cluster, running or not.
@@ -108,6 +113,9 @@ func (c *Cluster) add(ctx context.Context, i int) error {
 		return err
 	}
 	n := &Node{Addr: addr, Dir: filepath.Join(c.opt.Dir, fmt.Sprintf("node%d", i+1)), index: i, log: &tail{}}
+	if err := c.configure(n); err != nil {
+		return err
+	}
 	common := []string{"--data", n.Dir, "--listen", addr, "--name", fmt.Sprintf("node%d", i+1), "--json"}
 	var answer initAnswer
 	if i == 0 {
@@ -130,6 +138,17 @@ func (c *Cluster) add(ctx context.Context, i int) error {
 		return err
 	}
 	return c.WaitReady(ctx, n)
+}
+
+// configure writes a node's configuration file, if there is to be one.
+func (c *Cluster) configure(n *Node) error {
+	if c.opt.Config == "" {
+		return nil
+	}
+	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(n.Dir, "config.yaml"), []byte(c.opt.Config), 0o600)
 }
 
 func (c *Cluster) joinToken(ctx context.Context) (string, error) {

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"holdfast/client"
@@ -12,10 +14,17 @@ import (
 const pollEvery = 20 * time.Millisecond
 
 // Client makes a client with the admin token that knows the given nodes, all
-// running ones by default, in this order.
+// running ones by default, in this order. With Options.Sockets it knows the
+// first alone.
 func (c *Cluster) Client(nodes ...*Node) (*client.Client, error) {
 	if len(nodes) == 0 {
 		nodes = c.Running()
+	}
+	if c.opt.Sockets {
+		if len(nodes) == 0 {
+			return nil, errors.New("no node runs")
+		}
+		return client.New(client.Config{UnixSocket: filepath.Join(nodes[0].Dir, "holdfast.sock")})
 	}
 	addrs := make([]string, len(nodes))
 	for i, n := range nodes {

@@ -255,3 +255,44 @@ func nodeState(cl *client.Client, id, state string) func(context.Context) error 
 		return err
 	}
 }
+
+// runOn has a task run on one node at first: the others are drained meanwhile.
+func runOn(t *testing.T, ctx context.Context, cl *client.Client, c *cluster.Cluster, n *cluster.Node, spec client.TaskSpec) *client.Task {
+	t.Helper()
+	drain := func(yes bool) {
+		t.Helper()
+		for _, other := range c.Running() {
+			if other == n {
+				continue
+			}
+			if _, err := cl.Drain(ctx, other.ID, yes); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	drain(true)
+	defer drain(false)
+	task := submit(t, ctx, cl, spec)
+	task = reach(t, ctx, cl, task.ID, "running", running)
+	if task.Node != n.ID {
+		t.Fatalf("only node %.8s takes tasks, but %s", n.ID, describe(task))
+	}
+	return task
+}
+
+// undisturbed checks that a task still runs as its first attempt.
+func undisturbed(t *testing.T, ctx context.Context, cl *client.Client, id string) {
+	t.Helper()
+	task, err := cl.Get(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !running(task) || task.Attempt != 1 {
+		t.Errorf("another node's fault disturbed this: %s", describe(task))
+	}
+}
+
+// attempt is the condition that a task runs as its n-th attempt.
+func attempt(n int) func(*client.Task) bool {
+	return func(task *client.Task) bool { return running(task) && task.Attempt == n }
+}

@@ -17,18 +17,11 @@ func TestLeaderKilledUnderSubmissions(t *testing.T) {
 	c := start(t, ctx, cluster.Options{})
 	lead, others := leader(t, ctx, c)
 
-	// Tasks that run on the nodes that live on must not notice. Their place
-	// is known only once they run.
+	// Tasks that run on the nodes that live on must not notice.
 	cl := dial(t, c, others...)
 	var bystanders []string
-	elsewhere := 0
-	for i := 0; elsewhere < 2; i++ {
-		task := submit(t, ctx, cl, shell(fmt.Sprintf("bystander-%d", i), forever))
-		task = reach(t, ctx, cl, task.ID, "running", running)
-		if task.Node != lead.ID {
-			bystanders = append(bystanders, task.ID)
-			elsewhere++
-		}
+	for _, n := range others {
+		bystanders = append(bystanders, runOn(t, ctx, cl, c, n, shell("bystander", forever)).ID)
 	}
 
 	s := newStream(ctx, t, c, 300)
@@ -42,13 +35,7 @@ func TestLeaderKilledUnderSubmissions(t *testing.T) {
 	}
 	checkEach(t, ctx, cl, acknowledged)
 	for _, id := range bystanders {
-		task, err := cl.Get(ctx, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !running(task) || task.Attempt != 1 {
-			t.Errorf("the leader's death disturbed a task of another node: %s", describe(task))
-		}
+		undisturbed(t, ctx, cl, id)
 	}
 	restart(t, ctx, c, lead)
 	checkEach(t, ctx, dial(t, c, lead), acknowledged)
