@@ -45,9 +45,9 @@ type leadership struct {
 	serving  *office                                  // the office whose duties run, guarded by mu
 }
 
-// leadershipPoll is the backstop for lost observations. Far below a heartbeat
-// timeout, far above the cost of three atomic loads.
-const leadershipPoll = 20 * time.Millisecond
+// leadershipPoll is the backstop for lost observations, which are rare: below
+// a heartbeat timeout, and seldom enough that an idle node sleeps.
+const leadershipPoll = 100 * time.Millisecond
 
 func (l *leadership) run(ctx context.Context) {
 	events := make(chan raft.Observation, 64)

@@ -154,6 +154,7 @@ func (refusing) Cluster(context.Context, bool) (*client.ClusterStatus, error) {
 }
 func (refusing) Peers() map[fsm.NodeID]api.Peer                   { return nil }
 func (refusing) TransferLeadership(context.Context) error         { return api.ErrConflict }
+func (refusing) RemoveNode(context.Context, fsm.NodeID) error     { return api.ErrNoLeader }
 func (refusing) SaveSnapshot(context.Context, io.Writer) error    { return api.ErrConflict }
 func (refusing) RestoreSnapshot(context.Context, io.Reader) error { return api.ErrConflict }
 func (refusing) NotReady() []string                               { return nil }

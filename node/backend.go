@@ -50,6 +50,8 @@ func apiError(err error) error {
 		kind = api.ErrStopping
 	case errors.Is(err, consensus.ErrTooLarge):
 		kind = api.ErrInvalid
+	case errors.Is(err, errUnknownNode):
+		kind = api.ErrNotFound
 	case errors.Is(err, consensus.ErrUnsafe):
 		kind = api.ErrConflict
 	case errors.As(err, &remote):
@@ -226,9 +228,7 @@ func (b backend) Peers() map[fsm.NodeID]api.Peer {
 
 // TransferLeadership makes the leader hand over, from any node.
 func (b backend) TransferLeadership(ctx context.Context) error {
-	return apiError(b.n.atLeader(ctx, methodTransfer, nil, func(ctx context.Context) error {
-		return b.n.group.TransferLeadership(ctx)
-	}))
+	return apiError(b.n.atLeader(ctx, methodTransfer, nil, b.n.transferHere))
 }
 
 // RemoveNode takes a node out of the cluster for good. A leader that removes

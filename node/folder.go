@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/goccy/go-yaml"
+
 	"holdfast/transport/pki"
 )
 
@@ -23,6 +25,7 @@ func (f folder) nodeKey() string         { return f.path("node.key") }
 func (f folder) nodeCert() string        { return f.path("node.crt") }
 func (f folder) caCert() string          { return f.path("ca.crt") }
 func (f folder) storeKey() string        { return f.path("store.key") }
+func (f folder) config() string          { return f.path("config.yaml") }
 func (f folder) peers() string           { return f.path("peers.json") }
 func (f folder) outputs() string         { return f.path("outputs") }
 func (f folder) audit() string           { return f.path("audit") }
@@ -160,6 +163,37 @@ func readCert(path string) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return certs[0], nil
+}
+
+// saveConfig keeps what a node was told when it was made, so that starting it
+// needs the folder alone. A file that is there is its owner's.
+func (f folder) saveConfig(c Config) error {
+	d := Defaults()
+	told := map[string]any{"listen": c.Listen}
+	keep := func(key string, value any, isDefault bool) {
+		if !isDefault {
+			told[key] = value
+		}
+	}
+	keep("name", c.Name, c.Name == d.Name)
+	keep("advertise", c.Advertise, c.Advertise == "")
+	keep("labels", c.Labels, len(c.Labels) == 0)
+	keep("peers", c.Peers, len(c.Peers) == 0)
+	keep("cpu_millis", c.CPUMillis, c.CPUMillis == 0)
+	keep("memory_bytes", c.MemoryBytes, c.MemoryBytes == 0)
+	text, err := yaml.Marshal(told)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(f.config(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	_, err = file.Write(append([]byte("# Made with the node; see holdfast config validate.\n"), text...))
+	return errors.Join(err, file.Close())
 }
 
 // peerAddrs is the address book for the next start: node ID to host:port.

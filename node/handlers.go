@@ -40,7 +40,7 @@ func (n *Node) serveRPC() {
 		}
 	})
 	s.Handle(methodTransfer, func(ctx context.Context, _ string, _ []byte) (any, error) {
-		return nil, n.leaderError(n.group.TransferLeadership(ctx))
+		return nil, n.transferHere(ctx)
 	})
 	s.Handle(methodRemove, n.answerRemove)
 	s.Handle(methodMembers, func(context.Context, string, []byte) (any, error) {
@@ -110,6 +110,17 @@ func (n *Node) leaderError(err error) error {
 	default:
 		return rpc.Errorf(rpc.CodeUnavailable, "%v", err)
 	}
+}
+
+// transferHere hands this leader's office over. What keeps it from that is a
+// state of the cluster, not a missing leader.
+func (n *Node) transferHere(ctx context.Context) error {
+	err := n.group.TransferLeadership(ctx)
+	var notLeader *consensus.NotLeaderError
+	if err == nil || errors.As(err, &notLeader) {
+		return n.leaderError(err)
+	}
+	return rpc.Errorf(rpc.CodeInvalid, "%v", err)
 }
 
 func (n *Node) answerRegister(ctx context.Context, peer string, body []byte) (any, error) {

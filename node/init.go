@@ -72,6 +72,9 @@ func Init(ctx context.Context, cfg Config) (*InitResult, error) {
 	if err := f.found(ctx, cfg, creds, ca, fsm.CreateToken{ID: id, Name: "first admin", Role: fsm.RoleAdmin, Hash: secret.Hash()}); err != nil {
 		return nil, fmt.Errorf("make the cluster's log in %s: %w", f, err)
 	}
+	if err := f.saveConfig(cfg); err != nil {
+		return nil, err
+	}
 	if err := f.saveCertificates(ca.Cert(), leaf); err != nil {
 		return nil, err
 	}

@@ -95,6 +95,9 @@ func Join(ctx context.Context, cfg Config, token string, addrs []string) (*JoinR
 	if err := f.savePeers(answer.Peers); err != nil {
 		return nil, err
 	}
+	if err := f.saveConfig(cfg); err != nil {
+		return nil, err
+	}
 	if err := f.saveCertificates(ca, answer.Cert); err != nil {
 		return nil, err
 	}

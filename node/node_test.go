@@ -185,6 +185,14 @@ func TestLeaderIsRemovedPolitely(t *testing.T) {
 	if !errors.Is(leader.Cause(), ErrRemoved) {
 		t.Fatal(leader.Cause())
 	}
+	if cfg, err := ReadConfig(folder(leader.cfg.Data).config()); err != nil || cfg.Name != leader.cfg.Name || cfg.Listen != leader.cfg.Listen {
+		t.Errorf("the configuration kept with the node is %+v, %v", cfg, err)
+	}
+	for _, m := range other.group.Members() {
+		if m.ID == leader.ID() {
+			t.Error("the removed node is still in the raft group")
+		}
+	}
 	task, err := c.Submit(t.Context(), client.TaskSpec{Command: []string{"true"}})
 	if err != nil {
 		t.Fatal(err)

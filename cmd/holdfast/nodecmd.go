@@ -228,10 +228,11 @@ func (a *app) joinCmd() *cobra.Command {
 makes its own key and trusts nothing but the pin in the join token. Run
 'holdfast start' next.
 
-The token is read from --join-token-file, HOLDFAST_JOIN_TOKEN or standard input
+The token names nodes of the cluster; --addr adds others, which are tried
+first. It is read from --join-token-file, HOLDFAST_JOIN_TOKEN or standard input
 for "-"; --token is for tokens that are worthless after their one use.`,
-		Example: `  holdfast join --addr 10.0.0.1:7700 --join-token-file join.token --advertise 10.0.0.2:7700
-  ssh first holdfast token create --role node | holdfast join --addr 10.0.0.1:7700 --join-token-file -`,
+		Example: `  holdfast join --join-token-file join.token --listen 10.0.0.2:7700
+  ssh first holdfast token create --role node | holdfast join --join-token-file - --listen 10.0.0.2:7700`,
 	}, func(c *cobra.Command, cfg node.Config) error {
 		t, err := a.joinToken(token, tokenFile)
 		if err != nil {
@@ -244,9 +245,6 @@ for "-"; --token is for tokens that are worthless after their one use.`,
 				return err
 			}
 			addrs = strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
-		}
-		if len(addrs) == 0 {
-			return usagef("--addr: name at least one node of the cluster as host:port")
 		}
 		r, err := a.node.Join(c.Context(), cfg, t, addrs)
 		if err != nil {

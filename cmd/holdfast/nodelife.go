@@ -114,7 +114,7 @@ func (a *app) devConfig(c *cobra.Command, cfg node.Config, temporary bool) (node
 		cfg.Listen = "127.0.0.1:0"
 	}
 	if cfg.Log.Level == d.Log.Level && !said("log-level", "HOLDFAST_LOG_LEVEL") {
-		cfg.Log.Level = "warn"
+		cfg.Log.Level = "error"
 	}
 	switch {
 	case temporary && said("data", "HOLDFAST_DATA"):

@@ -57,6 +57,9 @@ type Backend interface {
 	Peers() map[fsm.NodeID]Peer
 	// TransferLeadership makes the leader hand over its office.
 	TransferLeadership(ctx context.Context) error
+	// RemoveNode takes a node out of the state and out of the raft group. It is
+	// safe to repeat, and refuses (ErrConflict) what would leave no majority.
+	RemoveNode(ctx context.Context, id fsm.NodeID) error
 	// SaveSnapshot writes a portable snapshot.
 	SaveSnapshot(ctx context.Context, w io.Writer) error
 	// RestoreSnapshot replaces the state by a portable snapshot, read to its

@@ -186,6 +186,18 @@ func (m *memory) TransferLeadership(context.Context) error {
 	return fmt.Errorf("%w: there is no other voter to hand over to", ErrConflict)
 }
 
+func (m *memory) RemoveNode(ctx context.Context, id fsm.NodeID) error {
+	cmd, err := fsm.NewCommand(fsm.CmdRemoveNode, fsm.RequestID{}, "test", fsm.RemoveNode{Node: id})
+	if err != nil {
+		return err
+	}
+	r, _, err := m.Propose(ctx, cmd)
+	if err == nil && r.Code == fsm.CodeNotFound {
+		err = fmt.Errorf("%w: %s", ErrNotFound, r.Detail)
+	}
+	return err
+}
+
 func (m *memory) SaveSnapshot(_ context.Context, w io.Writer) error {
 	if m.snapshot != nil {
 		return m.snapshot(w)

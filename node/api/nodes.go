@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"holdfast/client"
@@ -115,11 +116,12 @@ type emptyOutput struct{ Freshness }
 
 func (s *server) removeNode(ctx context.Context, c *call, in *removeInput) (*emptyOutput, error) {
 	c.target = in.ID
-	_, index, err := s.propose(ctx, c, fsm.CmdRemoveNode, in.Key, fsm.RemoveNode{Node: fsm.NodeID(in.ID)})
-	if err != nil {
-		return nil, err
+	ctx, cancel := context.WithTimeout(ctx, s.limits.ProposeTimeout)
+	defer cancel()
+	if err := s.cfg.Backend.RemoveNode(ctx, fsm.NodeID(in.ID)); err != nil {
+		return nil, fmt.Errorf("remove node %.64q: %w", in.ID, err)
 	}
-	return &emptyOutput{Freshness{Index: index}}, nil
+	return &emptyOutput{Freshness{Index: s.cfg.Backend.State().Index()}}, nil
 }
 
 func nodeOf(v fsm.NodeView, peers map[fsm.NodeID]Peer) client.Node {
