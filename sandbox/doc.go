@@ -47,4 +47,7 @@
 // stack, allocation or store of a Go pointer would be fatal. All of it is in
 // init.go, all nosplit, on memory outside the Go heap (image.go). Whatever can
 // be decided before the fork is decided in script.go.
+//
+// Two lines of assembly per architecture (vfork) and the table of system calls
+// tie the package to amd64 and arm64.
 package sandbox

@@ -49,8 +49,7 @@ type image struct {
 	iov     [2]uintptr
 	hdr     msghdr
 	report  report
-	errPipe [2]int32
-	failure [2]int32 // stage and errno, through errPipe
+	failure [2]int32 // stage and errno of execTask
 	status  int32
 	usage   [18]int64 // struct rusage
 }

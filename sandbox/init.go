@@ -21,6 +21,10 @@ func afterFork()
 //go:linkname afterForkInChild syscall.runtime_AfterForkInChild
 func afterForkInChild()
 
+// rawVfork makes a clone call with CLONE_VM and CLONE_VFORK. Its caller must not
+// return in the child.
+func rawVfork(trap, a1, a2, a3 uintptr) (r1, err uintptr)
+
 // cloneArgs is the kernel's struct clone_args, version 2.
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
@@ -136,13 +140,11 @@ func initTask(im *image) {
 		say(im, reportExecFailed, stageMessage, syscall.EBADMSG)
 		exit(121)
 	}
-	if _, e = sys(unix.SYS_PIPE2, uintptr(unsafe.Pointer(&im.errPipe)), unix.O_CLOEXEC, 0); e != 0 {
-		say(im, reportExecFailed, stageFork, e)
-		exit(121)
-	}
-	pid, e := sys(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_PIDFD, 0, uintptr(unsafe.Pointer(&im.pidfd)))
-	if e != 0 {
-		say(im, reportExecFailed, stageFork, e)
+	// The child borrows our memory until it executes the command or exits: no
+	// page tables are copied, and its failure is found here.
+	pid, errno := rawVfork(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_PIDFD, 0, uintptr(unsafe.Pointer(&im.pidfd)))
+	if errno != 0 {
+		say(im, reportExecFailed, stageFork, syscall.Errno(errno))
 		exit(121)
 	}
 	if pid == 0 {
@@ -150,15 +152,12 @@ func initTask(im *image) {
 	}
 	// Only the command may hold the streams, or the node never sees their end.
 	sys(unix.SYS_CLOSE_RANGE, 0, 2, 0)
-	sys(unix.SYS_CLOSE, uintptr(im.errPipe[1]), 0, 0)
-	n, _ = sys(unix.SYS_READ, uintptr(im.errPipe[0]), uintptr(unsafe.Pointer(&im.failure)), unsafe.Sizeof(im.failure))
-	if n == unsafe.Sizeof(im.failure) {
+	if im.failure[1] != 0 {
 		say(im, reportExecFailed, im.failure[0], syscall.Errno(im.failure[1]))
 		exit(121)
 	}
 	sendStarted(im)
 	sys(unix.SYS_CLOSE, uintptr(im.pidfd), 0, 0)
-	sys(unix.SYS_CLOSE, uintptr(im.errPipe[0]), 0, 0)
 	for {
 		w, _, e := syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&im.status)), 0, uintptr(unsafe.Pointer(&im.usage)), 0, 0)
 		if e == syscall.EINTR {
@@ -179,7 +178,7 @@ func initTask(im *image) {
 	exit(0)
 }
 
-// execTask is the command's process between fork and exec.
+// execTask is the command's process between vfork and exec.
 //
 //go:nosplit
 //go:noinline
@@ -207,7 +206,6 @@ func execTask(im *image) {
 		}
 	}
 	im.failure[1] = int32(e)
-	sys(unix.SYS_WRITE, uintptr(im.errPipe[1]), uintptr(unsafe.Pointer(&im.failure)), unsafe.Sizeof(im.failure))
 	exit(127)
 }
 
