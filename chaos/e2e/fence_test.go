@@ -10,18 +10,33 @@ import (
 	"holdfast/client"
 )
 
-// effectsOf waits until so many attempts have taken effect.
-func effectsOf(t *testing.T, ctx context.Context, l *ledger, n int) []effect {
+// enough effects of an attempt that any other that still ran beside it would
+// have written between them.
+const enough = 25
+
+// effectsOf waits until the n-th attempt has taken effect often.
+func effectsOf(t *testing.T, ctx context.Context, l *ledger, n int) {
 	t.Helper()
-	var all []effect
 	until(t, ctx, fmt.Sprintf("effects of attempt %d", n), func(context.Context) error {
-		var err error
-		if all, err = l.read(); err == nil && len(attempts(all)) < n {
-			err = fmt.Errorf("%d attempts, %d effects", len(attempts(all)), len(all))
+		effects, err := l.read()
+		if err != nil {
+			return err
 		}
-		return err
+		names := attempts(effects)
+		if len(names) < n {
+			return fmt.Errorf("%d attempts", len(names))
+		}
+		done := 0
+		for _, e := range effects {
+			if e.attempt == names[n-1] {
+				done++
+			}
+		}
+		if done < enough {
+			return fmt.Errorf("%d effects", done)
+		}
+		return nil
 	})
-	return all
 }
 
 // A node whose cable is pulled goes on living: it must kill its tasks before
