@@ -134,10 +134,14 @@ func (m *machine) applyAdmitNode(e *envelope) (Result, error) {
 		return refuse(CodeTokenBad, "no such join token"), nil
 	}
 	t, n := m.tokens[i], m.nodes[c.Node]
-	if n != nil && n.tokenID == t.ID {
+	if n != nil && n.tokenID == t.ID && !n.registered {
 		return Result{}, nil // asked again: its answer was lost
 	}
 	switch {
+	case n != nil && n.registered:
+		// It ran, so it may have voted. Whoever asks for its certificate anew
+		// has lost its store, and with it what it promised the others.
+		return refuse(CodeForbidden, "node %s belongs to the cluster already: remove it, and join with a new key", c.Node), nil
 	case t.Expires != 0 && t.Expires <= m.now:
 		return refuse(CodeTokenExpired, "the join token has expired"), nil
 	case t.Uses != 0 && t.Used >= t.Uses:

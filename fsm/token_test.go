@@ -60,6 +60,29 @@ func TestAdmission(t *testing.T) {
 	replay(t, r, 9)
 }
 
+// A node that has registered may have voted: a certificate for its key with an
+// empty store behind it would be a second vote. guards P1
+func TestMembersAreNotAdmittedAgain(t *testing.T) {
+	r := newRig(t, Limits{})
+	r.node("n1", nil)
+	r.node("n2", nil)
+	hash := [32]byte{7}
+	r.ok(CmdCreateToken, CreateToken{ID: "fresh", Role: RoleNode, Hash: hash, Uses: 2})
+	for _, admit := range []AdmitNode{
+		{TokenID: "join", Hash: [32]byte{1}, Node: "n2"}, // the token that it once came with
+		{TokenID: "fresh", Hash: hash, Node: "n2"},
+		{TokenID: "fresh", Hash: hash, Node: "n1"}, // the first node, which came without
+	} {
+		if res := r.do(CmdAdmitNode, admit); res.Code != CodeForbidden {
+			t.Errorf("%s with %s: %s", admit.Node, admit.TokenID, res.Code)
+		}
+	}
+	if v, _ := r.s.TokenByID("fresh"); v.Used != 0 {
+		t.Errorf("refusals cost %d uses", v.Used)
+	}
+	replay(t, r, 4)
+}
+
 func TestTokensAreBoundedAndExpiredOnesMakeRoom(t *testing.T) {
 	r := newRig(t, Limits{Tokens: 2})
 	create := func(id string, expires int64) Code {
