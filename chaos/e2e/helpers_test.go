@@ -45,7 +45,7 @@ func bounded(t *testing.T) context.Context {
 func start(t *testing.T, ctx context.Context, opt cluster.Options) *cluster.Cluster {
 	t.Helper()
 	needRoot(t)
-	opt.Binary = binary
+	opt.Binary = program
 	// Tests end with tasks that only a signal ends.
 	opt.Env = append([]string{"HOLDFAST_DRAIN=500ms"}, opt.Env...)
 	if opt.Dir == "" {

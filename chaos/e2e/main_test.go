@@ -11,8 +11,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// binary is the holdfast under test.
-var binary string
+// program is the holdfast under test.
+var program string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -32,8 +32,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "holdfast")
-	args := []string{"build", "-o", binary}
+	program = filepath.Join(dir, "holdfast")
+	args := []string{"build", "-o", program}
 	if raceBuild {
 		args = append(args, "-race")
 	}
