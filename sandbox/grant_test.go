@@ -31,8 +31,9 @@ func hostDir(t *testing.T, owner int, dirMode, fileMode os.FileMode) string {
 }
 
 // guards P7
-func TestReadOnlyGrant(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestReadOnlyGrant(t *testing.T) { both(t, testReadOnlyGrant) }
+
+func testReadOnlyGrant(t *testing.T, r *Runtime) {
 	dir := hostDir(t, 0, 0o777, 0o666) // nothing but the mount protects it
 	o := runSpec(t, r, withMount(shell("cat /data/file; echo x > /data/file; echo y > /data/new; rm -f /data/file; chmod 600 /data/file; ls /data/.."), dir, "/data", false))
 	wantExit(t, o, 0)
@@ -85,8 +86,9 @@ func TestWritableGrantKeepsTheOwner(t *testing.T) {
 }
 
 // What belongs to neither the owner nor everybody stays closed.
-func TestGrantDoesNotOpenOthersFiles(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestGrantDoesNotOpenOthersFiles(t *testing.T) { both(t, testGrantDoesNotOpenOthersFiles) }
+
+func testGrantDoesNotOpenOthersFiles(t *testing.T, r *Runtime) {
 	dir := hostDir(t, 1234, 0o755, 0o644)
 	for name, owner := range map[string]int{"root": 0, "other": 4321} {
 		f := filepath.Join(dir, name)
@@ -105,8 +107,9 @@ func TestGrantDoesNotOpenOthersFiles(t *testing.T) {
 	}
 }
 
-func TestGrantedFile(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestGrantedFile(t *testing.T) { both(t, testGrantedFile) }
+
+func testGrantedFile(t *testing.T, r *Runtime) {
 	o := runSpec(t, r, withMount(withMount(shell("cat /a/b/c /tmp/deep/file"), hostFile(t, "one"), "/a/b/c", false), hostFile(t, "two"), "/tmp/deep/file", false))
 	wantExit(t, o, 0)
 	if o.stdout != "onetwo" {
@@ -178,8 +181,9 @@ func TestGrantsRefused(t *testing.T) {
 
 // Somebody who may write beside a grant swaps the folder for a link to a secret
 // all the time. Whatever a start catches, it is never the secret.
-func TestSwappedSource(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestSwappedSource(t *testing.T) { both(t, testSwappedSource) }
+
+func testSwappedSource(t *testing.T, r *Runtime) {
 	secret := hostDir(t, 0, 0o755, 0o644)
 	if err := os.WriteFile(filepath.Join(secret, "file"), []byte("secret"), 0o644); err != nil {
 		t.Fatal(err)

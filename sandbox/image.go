@@ -32,6 +32,7 @@ type step struct {
 // garbage collector to talk to.
 type image struct {
 	clone  cloneArgs
+	then   uintptr // what follows the steps
 	nsteps uintptr
 	steps  [maxSteps]step
 	regs   [numRegs]uintptr
@@ -86,8 +87,15 @@ type script struct {
 	full  bool
 }
 
-func newScript(im *image, off control) *script {
-	im.nsteps, im.nodata = 0, 0
+// What a child does after its script.
+const (
+	thenTask = iota // report, wait for a task and run it
+	thenExit        // report and exit
+	thenHold        // hold its namespaces open until it is killed
+)
+
+func newScript(im *image, off control, then uintptr) *script {
+	im.then, im.nsteps, im.nodata = then, 0, 0
 	im.regs = [numRegs]uintptr{}
 	return &script{im: im, off: off}
 }

@@ -34,7 +34,7 @@ type cloneArgs struct {
 const initSock = 3
 
 // forkInit clones and returns the child's pid. The child never returns: it runs
-// the image, or just waits to be killed when the image has no steps.
+// the image.
 //
 //go:noinline
 //go:norace
@@ -111,12 +111,13 @@ func initMain(im *image) {
 			im.regs[s.out&(numRegs-1)] = r
 		}
 	}
-	if im.nsteps == 0 { // holds a user namespace open until it is killed
-		for {
-			sys(unix.SYS_PPOLL, 0, 0, 0)
-		}
+	for im.then == thenHold {
+		sys(unix.SYS_PPOLL, 0, 0, 0)
 	}
 	say(im, reportReady, 0, 0)
+	if im.then == thenExit {
+		exit(0)
+	}
 	initTask(im)
 }
 

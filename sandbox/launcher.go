@@ -119,25 +119,30 @@ func (l *launcher) serve() error {
 	if err := json.Unmarshal(l.buf[:n], &req); err != nil {
 		return l.answer(answer{Err: "bad request: " + err.Error()}, -1)
 	}
-	fd := -1
-	switch req.Kind {
-	case kindSandbox:
-		fd, err = l.start(req, fds)
-	case kindOwner:
-		fd, err = l.ownerNamespace(req)
-	case kindExplain:
+	if req.Explain {
 		name, err := l.explain(req)
 		if err != nil {
 			name = err.Error()
 		}
 		return l.answer(answer{Step: name}, -1)
+	}
+	fd := -1
+	switch req.Kind {
+	case kindSandbox:
+		fd, err = l.start(req, fds)
+	case kindAttach:
+		err = l.attach(req, fds)
+	case kindOwner:
+		fd, err = l.ownerNamespace(req)
 	default:
 		err = fmt.Errorf("unknown request %q", req.Kind)
 	}
 	if err != nil {
 		return l.answer(answer{Err: err.Error()}, -1)
 	}
-	defer unix.Close(fd)
+	if fd >= 0 {
+		defer unix.Close(fd)
+	}
 	return l.answer(answer{}, fd)
 }
 
@@ -172,10 +177,30 @@ func (l *launcher) start(req request, fds []int) (int, error) {
 	return pidfd, err
 }
 
+// attach forks a process that adds grants to a waiting init's root. Its own
+// report, on the first descriptor, says how that went.
+func (l *launcher) attach(req request, fds []int) error {
+	if len(fds) != 2+len(req.Mounts) {
+		return fmt.Errorf("request with %d descriptors does not fit", len(fds))
+	}
+	if _, err := l.writeAttach(req, fds); err != nil {
+		return err
+	}
+	_, pidfd, err := l.clone(0)
+	if err == nil {
+		unix.Close(pidfd)
+	}
+	return err
+}
+
 // explain names a step of the script that a request leads to: the report of an
 // init has only its number.
 func (l *launcher) explain(req request) (string, error) {
-	names, err := l.write(req, make([]int, 1+req.Cgroups+len(req.Mounts)))
+	write, fds := l.write, 1+req.Cgroups+len(req.Mounts)
+	if req.Kind == kindAttach {
+		write, fds = l.writeAttach, 2+len(req.Mounts)
+	}
+	names, err := write(req, make([]int, fds))
 	if err == nil && (req.Step < 0 || req.Step >= len(names)) {
 		err = fmt.Errorf("step %d of %d", req.Step, len(names))
 	}
@@ -206,7 +231,7 @@ func (l *launcher) ownerNamespace(req request) (int, error) {
 	if req.OwnerUID == 0 || req.OwnerGID == 0 || req.UID <= 0 {
 		return -1, errors.New("root's files cannot be mapped")
 	}
-	newScript(l.im, 0) // no steps: the child waits
+	newScript(l.im, 0, thenHold) // no steps: the child waits
 	pid, pidfd, err := l.clone(unix.CLONE_NEWUSER)
 	if err != nil {
 		return -1, err

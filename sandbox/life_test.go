@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-func TestExitAndOutput(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestExitAndOutput(t *testing.T) { both(t, testExitAndOutput) }
+
+func testExitAndOutput(t *testing.T, r *Runtime) {
 	spec := shell(`echo out; echo err >&2; echo more > /dev/stdout; cat; pwd; echo "$A"; exit 7`)
 	spec.Stdin, spec.Env, spec.WorkDir = []byte("in\n"), []string{"A=b c"}, "/dev/shm"
 	o := runSpec(t, r, spec)
@@ -40,8 +41,9 @@ func TestNothingIsInherited(t *testing.T) {
 }
 
 // With nobody listening the streams are there all the same.
-func TestNoStreams(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestNoStreams(t *testing.T) { both(t, testNoStreams) }
+
+func testNoStreams(t *testing.T, r *Runtime) {
 	s, err := r.Start(t.Context(), withDefaults(shell("cat; echo x && echo y >&2 && echo z > /dev/stdout && echo u > /dev/null && cat /dev/stdin")), Streams{})
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +58,9 @@ func TestSignalledCommand(t *testing.T) {
 	}
 }
 
-func TestStartFailures(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestStartFailures(t *testing.T) { both(t, testStartFailures) }
+
+func testStartFailures(t *testing.T, r *Runtime) {
 	for _, c := range []struct {
 		spec Spec
 		want string
@@ -86,8 +89,9 @@ func executable(t *testing.T, text string) string {
 }
 
 // A daemon that holds stdout open ends with its sandbox.
-func TestDaemonDies(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestDaemonDies(t *testing.T) { both(t, testDaemonDies) }
+
+func testDaemonDies(t *testing.T, r *Runtime) {
 	s, out, _ := start(t, r, shell("(setsid sh -c 'sleep 1000 & sleep 1000' &) ; sleep 1000 & echo up; read x < /dev/zero"))
 	var pids []int
 	eventually(t, "all five run", func() bool { pids = groupPIDs(t, s); return len(pids) >= 6 })
@@ -102,8 +106,9 @@ func TestDaemonDies(t *testing.T) {
 	}
 }
 
-func TestStop(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestStop(t *testing.T) { both(t, testStop) }
+
+func testStop(t *testing.T, r *Runtime) {
 	up := func(script string) (*Sandbox, *io.PipeReader) {
 		pr, pw := io.Pipe()
 		s, err := r.Start(t.Context(), withDefaults(shell(script)), Streams{Stdout: pw})
@@ -266,8 +271,9 @@ func TestUsersAreBounded(t *testing.T) {
 	}
 }
 
-func TestClose(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestClose(t *testing.T) { both(t, testClose) }
+
+func testClose(t *testing.T, r *Runtime) {
 	var wg sync.WaitGroup
 	for range 4 {
 		s, err := r.Start(t.Context(), withDefaults(shell("sleep 1000")), Streams{})
@@ -299,7 +305,7 @@ func TestFailedSetupIsExplained(t *testing.T) {
 	}
 	defer r.release(s)
 	defer s.undo()
-	err = s.open(t.Context(), spec, Streams{}, nil)
+	err = s.openCell(t.Context(), spec)
 	var cannot *ErrCannotIsolate
 	if !errors.As(err, &cannot) || !strings.Contains(err.Error(), "make /etc/x: read-only file system") {
 		t.Errorf("got %v", err)

@@ -45,10 +45,18 @@ func newParent() string { return fmt.Sprintf("test-%d-%d", os.Getpid(), parents.
 
 func newID() string { return fmt.Sprintf("a%d", ids.Add(1)) }
 
-func testRuntime(t testing.TB, off control) *Runtime {
+func testRuntime(t testing.TB, off control) *Runtime { return poolRuntime(t, off, 0) }
+
+// both runs a test with cold and with warm sandboxes: they must be alike.
+func both(t *testing.T, test func(t *testing.T, r *Runtime)) {
+	t.Run("cold", func(t *testing.T) { test(t, testRuntime(t, 0)) })
+	t.Run("warm", func(t *testing.T) { test(t, poolRuntime(t, 0, 2)) })
+}
+
+func poolRuntime(t testing.TB, off control, warm int) *Runtime {
 	t.Helper()
 	needRoot(t)
-	r, err := newRuntime(Config{CgroupParent: newParent()}, off)
+	r, err := newRuntime(Config{CgroupParent: newParent(), Warm: warm}, off)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +91,7 @@ func withDefaults(spec Spec) Spec {
 // start starts a spec with output into buffers that may be read after Wait.
 func start(t testing.TB, r *Runtime, spec Spec) (*Sandbox, *bytes.Buffer, *bytes.Buffer) {
 	t.Helper()
+	wantWarm := awaitWarm(t, r, spec)
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -90,7 +99,26 @@ func start(t testing.TB, r *Runtime, spec Spec) (*Sandbox, *bytes.Buffer, *bytes
 	if err != nil {
 		t.Fatalf("start: %v", err)
 	}
+	if wantWarm != s.warm {
+		t.Errorf("sandbox is warm: %t, want %t", s.warm, wantWarm)
+	}
 	return s, &out, &errs
+}
+
+// awaitWarm waits for a warm sandbox, if the spec is to get one.
+func awaitWarm(t testing.TB, r *Runtime, spec Spec) bool {
+	if r.warmSize == 0 {
+		return false
+	}
+	for _, m := range spec.Mounts {
+		if m.Writable {
+			return false
+		}
+	}
+	p := r.warm()
+	p.wake()
+	eventually(t, "a warm sandbox is ready", func() bool { return len(p.cells) > 0 })
+	return true
 }
 
 // runSpec runs a spec to its end.

@@ -8,8 +8,9 @@ import (
 )
 
 // guards P7
-func TestProve(t *testing.T) {
-	r := testRuntime(t, 0)
+func TestProve(t *testing.T) { both(t, testProve) }
+
+func testProve(t *testing.T, r *Runtime) {
 	if err := r.Prove(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,10 @@ type Config struct {
 	// one each, and UIDCount its length. Nobody else may use the range. Zero
 	// takes 65,536 IDs above 2,000,000,000, chosen by CgroupParent.
 	UIDBase, UIDCount int
+	// Warm is how many sandboxes are kept ready for specs without writable
+	// grants. Each takes some 0.5 MiB and saves its task
+	// some ms. Zero keeps none; every task may also start cold.
+	Warm int
 	// Logger may be nil.
 	Logger hclog.Logger
 }
@@ -45,6 +49,7 @@ type Runtime struct {
 	uidCount  int
 	host      hostFacts
 	cgroups   *cgroup.Manager
+	warmSize  int
 	off       control // set by tests of this package alone
 	wg        sync.WaitGroup
 	closeOnce sync.Once
@@ -55,6 +60,7 @@ type Runtime struct {
 	cannot   *ErrCannotIsolate // why nothing can run; nil when it can
 	launcher *launcherClient
 	living   map[string]*Sandbox
+	pool     *pool // from the first Start on
 	slots    slots
 	closed   bool
 }
@@ -77,6 +83,9 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 	if cfg.UIDBase < 1 || cfg.UIDCount < 2 || cfg.UIDBase+cfg.UIDCount > 1<<32-2 {
 		return nil, fmt.Errorf("sandbox configuration: user IDs %d to %d are no range of ordinary users", cfg.UIDBase, cfg.UIDBase+cfg.UIDCount-1)
 	}
+	if cfg.Warm < 0 || cfg.Warm >= cfg.UIDCount/2 {
+		return nil, fmt.Errorf("sandbox configuration: Warm is %d, want 0 to less than half of UIDCount", cfg.Warm)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
@@ -85,6 +94,7 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 		uidBase:  cfg.UIDBase,
 		uidCount: cfg.UIDCount,
 		host:     readHostFacts(),
+		warmSize: cfg.Warm,
 		off:      off,
 		living:   map[string]*Sandbox{},
 		slots:    newSlots(cfg.UIDCount),
@@ -153,7 +163,7 @@ func (r *Runtime) launch() (*launcherClient, error) {
 }
 
 // RemoveStale kills and removes what a dead predecessor with the same
-// CgroupParent left behind, and says how many attempts that was. Mounts, pid
+// CgroupParent left behind, and says how many sandboxes that was. Mounts, pid
 // namespaces and their processes died with the predecessor's launcher; what
 // remains are cgroups. Call it before the first Start.
 func (r *Runtime) RemoveStale() (int, error) {
@@ -161,10 +171,10 @@ func (r *Runtime) RemoveStale() (int, error) {
 		return 0, nil
 	}
 	r.mu.Lock()
-	n := len(r.living)
+	late := len(r.living) > 0 || r.pool != nil
 	r.mu.Unlock()
-	if n > 0 {
-		return 0, fmt.Errorf("remove stale sandboxes: %d of our own are alive; it must come before the first start", n)
+	if late {
+		return 0, errors.New("remove stale sandboxes: our own are alive; it must come before the first start")
 	}
 	return r.cgroups.Stale()
 }
@@ -185,6 +195,9 @@ func (r *Runtime) Close() error {
 			s.Kill(EndShutdown)
 		}
 		r.wg.Wait()
+		if r.pool != nil { // nobody starts one any more
+			r.pool.close()
+		}
 		r.launching.Lock() // a start in flight notices closed
 		defer r.launching.Unlock()
 		if r.launcher != nil {
@@ -197,7 +210,7 @@ func (r *Runtime) Close() error {
 	return err
 }
 
-// reserve takes the ID and a user for an attempt.
+// reserve takes the ID for an attempt.
 func (r *Runtime) reserve(s *Sandbox) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -209,11 +222,6 @@ func (r *Runtime) reserve(s *Sandbox) error {
 	case r.living[s.id] != nil:
 		return invalid("ID", "a sandbox %q is alive", s.id)
 	}
-	uid, ok := r.slots.take()
-	if !ok {
-		return fmt.Errorf("start sandbox %s: all %d user IDs are in use: wait for a sandbox to end or widen the range", s.id, r.uidCount-1)
-	}
-	s.uid = uid
 	r.living[s.id] = s
 	r.wg.Add(1)
 	return nil
@@ -222,9 +230,39 @@ func (r *Runtime) reserve(s *Sandbox) error {
 func (r *Runtime) release(s *Sandbox) {
 	r.mu.Lock()
 	delete(r.living, s.id)
-	r.slots.give(s.uid)
 	r.mu.Unlock()
 	r.wg.Done()
+}
+
+// warm returns the pool, if there is to be one. Its caller holds a reserved
+// place, so Close is not past it.
+func (r *Runtime) warm() *pool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pool == nil && r.warmSize > 0 {
+		r.pool = r.newPool(r.warmSize)
+	}
+	return r.pool
+}
+
+// takeUser takes a user within the launcher's namespace.
+func (r *Runtime) takeUser() (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	uid, ok := r.slots.take()
+	if !ok {
+		return 0, fmt.Errorf("all %d user IDs are in use: wait for a sandbox to end or widen the range", r.uidCount-1)
+	}
+	return uid, nil
+}
+
+func (r *Runtime) giveUser(uid int) {
+	if uid == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.slots.give(uid)
 }
 
 // Start starts one sandbox and returns when the isolation is in force and the

@@ -47,7 +47,7 @@ const plain = unix.MS_NOSUID | unix.MS_NODEV
 // for the task. The order matters in the places that say so. It returns the
 // names of the steps.
 func (l *launcher) write(req request, fds []int) ([]string, error) {
-	s := newScript(l.im, req.Off)
+	s := newScript(l.im, req.Off, thenTask)
 	sock, cgroups, mounts := fds[0], fds[1:1+req.Cgroups], fds[1+req.Cgroups:]
 	s.do("keep the socket", unix.SYS_DUP3, sock, initSock, unix.O_CLOEXEC)
 	s.do("die with the launcher", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
@@ -55,7 +55,7 @@ func (l *launcher) write(req request, fds []int) ([]string, error) {
 	s.signals(l.ignored)
 	s.root(&l.base, req)
 	for i, m := range req.Mounts {
-		s.grant(m, mounts[i])
+		s.grant(m, baseStage, mounts[i])
 	}
 	s.pivot()
 	s.group = ctlNet
@@ -75,6 +75,27 @@ func (l *launcher) write(req request, fds []int) ([]string, error) {
 	s.do("close the launcher's streams", unix.SYS_CLOSE_RANGE, 0, 2, 0)
 	s.do("close everything else", unix.SYS_CLOSE_RANGE, initSock+1, int(^uint32(0)), 0)
 	s.seccomp(l.filter)
+	return s.end()
+}
+
+// writeAttach writes the script of a process that adds grants to an init that
+// waits already, and gives its scratch folders another size. No task has run in there: nobody can be in the way.
+func (l *launcher) writeAttach(req request, fds []int) ([]string, error) {
+	s := newScript(l.im, req.Off, thenExit)
+	s.do("keep the socket", unix.SYS_DUP3, fds[0], initSock, unix.O_CLOEXEC)
+	s.do("enter the sandbox's mounts", unix.SYS_SETNS, fds[1], unix.CLONE_NEWNS)
+	if req.TmpBytes > 0 {
+		s.scratch("resize ", "", unix.MS_REMOUNT, req.TmpBytes)
+	}
+	s.mount("make the root writable for mount points", "", "/", "", unix.MS_REMOUNT|unix.MS_BIND|plain, "")
+	for i, m := range req.Mounts {
+		s.grant(m, "", fds[2+i])
+	}
+	s.mount("make the root read-only", "", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|plain, "")
+	return s.end()
+}
+
+func (s *script) end() ([]string, error) {
 	if s.full {
 		return nil, errors.New("the sandbox's setup does not fit into its image: fewer or shorter grants")
 	}
@@ -132,10 +153,15 @@ func (s *script) root(b *base, req request) {
 		s.mount("mask "+d, baseEmpty, baseStage+d, "", unix.MS_BIND, "")
 	}
 	s.group = 0
-	// Charged to the attempt's memory, so its limit holds for their sum.
-	size := fmt.Sprintf("size=%d,nr_inodes=%d,mode=1777", req.TmpBytes, min(max(req.TmpBytes/4096, 64), 256<<10))
-	s.mount("mount /tmp", "tmpfs", baseStage+"/tmp", "tmpfs", plain, size)
-	s.mount("mount /dev/shm", "tmpfs", baseStage+"/dev/shm", "tmpfs", plain|unix.MS_NOEXEC, size)
+	s.scratch("mount ", baseStage, 0, req.TmpBytes)
+}
+
+// scratch mounts or remounts what the command may fill. Both are charged to the
+// attempt's memory, so its limit holds for their sum.
+func (s *script) scratch(what, stage string, flags int, size int64) {
+	options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=1777", size, min(max(size/4096, 64), 256<<10))
+	s.mount(what+"/tmp", "tmpfs", stage+"/tmp", "tmpfs", flags|plain, options)
+	s.mount(what+"/dev/shm", "tmpfs", stage+"/dev/shm", "tmpfs", flags|plain|unix.MS_NOEXEC, options)
 }
 
 func (s *script) mkdir(dir string) {
@@ -143,21 +169,22 @@ func (s *script) mkdir(dir string) {
 }
 
 // grant attaches a mount that the node opened, already read-only where it must
-// be. No path of the host is looked up here: there is none.
-func (s *script) grant(m mountTarget, fd int) {
+// be, below the root at stage. No path of the host is looked up here: there is
+// none.
+func (s *script) grant(m mountTarget, stage string, fd int) {
 	for i := 1; i < len(m.Target); i++ {
 		if m.Target[i] == '/' {
 			// /tmp exists, and grants may share parents.
-			s.do("make parents of "+m.Target, unix.SYS_MKDIRAT, unix.AT_FDCWD, baseStage+m.Target[:i], 0o755).maybe()
+			s.do("make parents of "+m.Target, unix.SYS_MKDIRAT, unix.AT_FDCWD, stage+m.Target[:i], 0o755).maybe()
 		}
 	}
 	if m.Dir {
-		s.mkdir(m.Target)
+		s.do("make "+m.Target, unix.SYS_MKDIRAT, unix.AT_FDCWD, stage+m.Target, 0o755)
 	} else {
 		// Not open: a file open for writing keeps the root from becoming read-only.
-		s.do("make "+m.Target, unix.SYS_MKNODAT, unix.AT_FDCWD, baseStage+m.Target, unix.S_IFREG|0o444, 0)
+		s.do("make "+m.Target, unix.SYS_MKNODAT, unix.AT_FDCWD, stage+m.Target, unix.S_IFREG|0o444, 0)
 	}
-	s.do("attach the grant at "+m.Target, unix.SYS_MOVE_MOUNT, fd, "", unix.AT_FDCWD, baseStage+m.Target, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	s.do("attach the grant at "+m.Target, unix.SYS_MOVE_MOUNT, fd, "", unix.AT_FDCWD, stage+m.Target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // pivot enters the new root and lets go of the launcher's.

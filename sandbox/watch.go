@@ -79,7 +79,7 @@ func (s *Sandbox) watch() {
 // reports reads until the command's end, and returns the last report.
 func (s *Sandbox) reports() (report, error) {
 	for {
-		rep, fd, err := s.receive()
+		rep, fd, err := receive(s.conn)
 		if err != nil {
 			if fd >= 0 {
 				unix.Close(fd)

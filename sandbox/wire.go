@@ -26,14 +26,15 @@ type request struct {
 	Off      control       `json:"off,omitempty"`
 	OwnerUID uint32        `json:"owner_uid,omitempty"` // kindOwner: on-disk IDs to map to UID
 	OwnerGID uint32        `json:"owner_gid,omitempty"`
-	Step     int           `json:"step,omitempty"` // kindExplain
+	Explain  bool          `json:"explain,omitempty"` // name Step of what would be run, and run nothing
+	Step     int           `json:"step,omitempty"`
 }
 
 // Kinds of request.
 const (
 	kindSandbox = "sandbox" // an init; answered with its pidfd
 	kindOwner   = "owner"   // a user namespace for an idmapped mount; answered with it
-	kindExplain = "explain" // the name of a step of what kindSandbox would run
+	kindAttach  = "attach"  // grants for a waiting init; its pidfd comes in the place of the cgroups
 )
 
 type mountTarget struct {

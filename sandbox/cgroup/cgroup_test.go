@@ -217,11 +217,14 @@ func TestRealGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := m.Create("a", Limits{MemoryBytes: 32 << 20, CPUMillis: 100, PIDs: 5})
+	g, err := m.Create("a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Create("a", Limits{}); !errors.Is(err, os.ErrExist) {
+	if err := g.Limit(Limits{MemoryBytes: 32 << 20, CPUMillis: 100, PIDs: 5}); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.Create("a"); !errors.Is(err, os.ErrExist) {
 		t.Errorf("the same group twice: %v", err)
 	}
 	files, err := g.OpenProcs()
@@ -234,7 +237,7 @@ func TestRealGroups(t *testing.T) {
 	for _, f := range files {
 		f.Close()
 	}
-	if _, err := m.Create("b", Limits{MemoryBytes: -1, PIDs: 1 << 60}); err == nil {
+	if err := g.Limit(Limits{PIDs: 1 << 60}); err == nil {
 		t.Error("an absurd limit was set")
 	}
 	if n, err := m.Stale(); n != 1 || err != nil {

@@ -47,8 +47,8 @@ type groupDir struct {
 
 func (d groupDir) has(c string) bool { return slices.Contains(d.controllers, c) }
 
-// Create makes the group and sets its limits; on error nothing is left behind.
-func (m *Manager) Create(id string, lim Limits) (*Group, error) {
+// Create makes a group without limits; on error nothing is left behind.
+func (m *Manager) Create(id string) (*Group, error) {
 	g := &Group{}
 	for _, h := range m.hier {
 		dir := groupDir{version: h.version, path: filepath.Join(h.dir, id), controllers: h.controllers}
@@ -56,11 +56,19 @@ func (m *Manager) Create(id string, lim Limits) (*Group, error) {
 			return nil, errors.Join(fmt.Errorf("make cgroup: %w", err), g.Remove())
 		}
 		g.dirs = append(g.dirs, dir)
-		if err := dir.limit(lim); err != nil {
-			return nil, errors.Join(err, g.Remove())
-		}
 	}
 	return g, nil
+}
+
+// Limit sets the limits of a group that has none. Once only: on v1, raising
+// limits would need another order of writes than lowering them.
+func (g *Group) Limit(lim Limits) error {
+	for _, d := range g.dirs {
+		if err := d.limit(lim); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d groupDir) limit(lim Limits) error {

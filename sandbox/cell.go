@@ -1,0 +1,259 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/sandbox/cgroup"
+)
+
+// cell is an init with its policy in force that waits for a task, and all that
+// belongs to it. It is used once: for one attempt, or for none.
+type cell struct {
+	rt    *Runtime
+	l     *launcherClient
+	uid   int // within the launcher's namespace; 0 is none
+	group *cgroup.Group
+	conn  *os.File // to the init
+	pidfd *os.File // of the init
+}
+
+// newCell makes one; on error nothing is left. A cell without limits yet must
+// get them by limit before it gets a task.
+func (r *Runtime) newCell(ctx context.Context, name string, lim Limits, limited bool, mounts []Mount) (*cell, error) {
+	c := &cell{rt: r}
+	err := c.open(ctx, name, lim, limited, mounts)
+	if err != nil {
+		c.dispose()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, mounts []Mount) error {
+	var err error
+	if c.uid, err = c.rt.takeUser(); err != nil {
+		return err
+	}
+	if c.l, err = c.rt.launch(); err != nil {
+		return err
+	}
+	req := request{Kind: kindSandbox, UID: c.uid, TmpBytes: lim.TmpBytes, Off: c.rt.off}
+	grants, targets, err := c.openGrants(mounts)
+	defer closeFiles(grants)
+	if err != nil {
+		return err
+	}
+	req.Mounts = targets
+	if c.group, err = c.rt.cgroups.Create(name); err != nil {
+		return err
+	}
+	if limited {
+		if err := c.limit(lim); err != nil {
+			return err
+		}
+	}
+	procs, err := c.group.OpenProcs()
+	defer closeFiles(procs)
+	if err != nil {
+		return err
+	}
+	req.Cgroups = len(procs)
+	conn, pidfd, err := c.ask(ctx, req, append(procs, grants...))
+	c.conn = conn
+	if pidfd >= 0 {
+		c.pidfd = os.NewFile(uintptr(pidfd), "init")
+	}
+	if err != nil && c.group.Usage().OOMKills > 0 {
+		return invalid("Limits.MemoryBytes", "%d bytes do not suffice to set the sandbox up", lim.MemoryBytes)
+	}
+	return err
+}
+
+// ask sends a request for a process that runs a script, and waits until it says
+// that all steps are done. It returns the socket to the process, which may come
+// along with an error, and the descriptor that the launcher answered with, or -1.
+func (c *cell) ask(ctx context.Context, req request, files []*os.File) (*os.File, int, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, fmt.Errorf("make the init's socket: %w", err)
+	}
+	defer func() {
+		if pair[1] >= 0 {
+			unix.Close(pair[1])
+		}
+	}()
+	// A task message may be larger than the default allows.
+	_ = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*msgSize)
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		unix.Close(pair[0])
+		return nil, -1, err
+	}
+	conn := os.NewFile(uintptr(pair[0]), "init")
+	fds := []int{pair[1]}
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
+	}
+	fd, _, err := c.l.call(req, fds)
+	if err != nil {
+		return conn, fd, err
+	}
+	if fd >= 0 {
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return conn, fd, fmt.Errorf("prepare the init's pidfd: %w", err)
+		}
+	}
+	unix.Close(pair[1]) // or the other end's death would not be seen
+	pair[1] = -1
+	return conn, fd, c.awaitReady(ctx, conn, req)
+}
+
+// awaitReady waits until every step of the script is done.
+func (c *cell) awaitReady(ctx context.Context, conn *os.File, req request) error {
+	if err := conn.SetReadDeadline(time.Now().Add(startPatience)); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	rep, fd, err := receive(conn)
+	if fd >= 0 {
+		unix.Close(fd)
+	}
+	switch {
+	case !stop():
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("set the sandbox up: %w", err)
+	case rep.Kind == reportSetup:
+		req.Step = int(rep.Step)
+		return c.explain(req, unix.Errno(rep.Errno))
+	case rep.Kind != reportReady:
+		return fmt.Errorf("set the sandbox up: unexpected report %d", rep.Kind)
+	}
+	return conn.SetReadDeadline(time.Time{})
+}
+
+// explain makes the error for a step that failed.
+func (c *cell) explain(req request, e unix.Errno) error {
+	step := fmt.Sprintf("step %d", req.Step)
+	req.Explain = true
+	if _, a, err := c.l.call(req, nil); err == nil && a.Step != "" {
+		step = a.Step
+	}
+	return &ErrCannotIsolate{
+		Ability: "setup",
+		Reason:  fmt.Sprintf("%s: %v", step, e),
+		Remedy:  "nothing was run; check that no security module or outer container forbids this step",
+	}
+}
+
+func (c *cell) openGrants(mounts []Mount) (files []*os.File, targets []mountTarget, err error) {
+	owner := func(uid, gid uint32) (int, error) {
+		fd, _, err := c.l.call(request{Kind: kindOwner, UID: c.uid, OwnerUID: uid, OwnerGID: gid}, nil)
+		return fd, err
+	}
+	for i, m := range mounts {
+		if c.rt.off&ctlGrants != 0 {
+			m.writable = true
+		}
+		fd, dir, err := openGrant(m, fmt.Sprintf("Mounts[%d].Source", i), owner)
+		if err != nil {
+			return files, nil, err
+		}
+		files = append(files, os.NewFile(uintptr(fd), m.Source))
+		targets = append(targets, mountTarget{Target: m.Target, Dir: dir, Writable: m.Writable})
+	}
+	return files, targets, nil
+}
+
+func (c *cell) limit(lim Limits) error {
+	if c.rt.off&ctlCgroups != 0 {
+		return nil
+	}
+	return c.group.Limit(cgroup.Limits{MemoryBytes: lim.MemoryBytes, CPUMillis: lim.CPUMillis, PIDs: lim.PIDs + 1}) // the init is one
+}
+
+// fit gives a warm cell what its spec asks for beyond warmLimits: limits, the
+// size of /tmp and read-only grants.
+func (c *cell) fit(ctx context.Context, lim Limits, mounts []Mount) error {
+	if err := c.limit(lim); err != nil {
+		return err
+	}
+	req := request{Kind: kindAttach, UID: c.uid, Off: c.rt.off}
+	if lim.TmpBytes != warmLimits.TmpBytes {
+		req.TmpBytes = lim.TmpBytes
+	} else if len(mounts) == 0 {
+		return nil
+	}
+	files, targets, err := c.openGrants(mounts)
+	defer closeFiles(files)
+	if err != nil {
+		return err
+	}
+	req.Mounts = targets
+	conn, _, err := c.ask(ctx, req, append([]*os.File{c.pidfd}, files...))
+	if conn != nil {
+		conn.Close()
+	}
+	return err
+}
+
+// alive says whether the init still waits.
+func (c *cell) alive() bool {
+	p := []unix.PollFd{{Fd: int32(c.pidfd.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 0
+}
+
+// dispose kills what lives and removes everything.
+func (c *cell) dispose() {
+	if c.pidfd != nil {
+		_ = signalFD(c.pidfd, unix.SIGKILL, 0)
+		if err := waitGone(c.pidfd); err != nil {
+			c.rt.log.Error("lost sight of a sandbox", "error", err)
+		}
+		c.pidfd.Close()
+	}
+	if c.conn != nil {
+		c.conn.Close()
+	}
+	if c.group != nil {
+		if err := c.group.Remove(); err != nil {
+			c.rt.log.Error("cgroup of an ended sandbox stays", "error", err)
+		}
+	}
+	c.rt.giveUser(c.uid)
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+var errInitGone = errors.New("its init died")
+
+// receive returns the next report and the descriptor that came along, or -1.
+func receive(conn *os.File) (report, int, error) {
+	b := make([]byte, reportSize+1)
+	n, fds, err := recvFDs(conn, b, make([]byte, unix.CmsgSpace(4)))
+	if err != nil {
+		return report{}, -1, err
+	}
+	fd := -1
+	if len(fds) > 0 {
+		fd = fds[0]
+	}
+	if n == 0 {
+		return report{}, fd, errInitGone
+	}
+	rep, ok := decodeReport(b[:n])
+	if !ok {
+		return report{}, fd, fmt.Errorf("report of %d bytes, want %d", n, reportSize)
+	}
+	return rep, fd, nil
+}
