@@ -55,6 +55,7 @@ func (n *Node) serveRPC() {
 	n.mux.HandleStream(transport.RPC, kindRPC, stream)
 	n.mux.HandleStream(transport.Bulk, kindRPC, stream)
 	n.mux.Handle(transport.Join, n.serveJoin)
+	n.mux.Handle(transport.Client, n.serveClient)
 }
 
 // openStream is how package rpc reaches a node over one class.

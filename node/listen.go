@@ -75,7 +75,7 @@ func (n *Node) listenOnce(secret []byte) error {
 // serveAPI serves clients over HTTPS and the owner of the data folder over a
 // unix socket.
 func (n *Node) serveAPI() error {
-	handler, err := api.New(api.Config{
+	server, err := api.New(api.Config{
 		Backend: backend{n},
 		Authenticator: auth.New(auth.Config{
 			Lookup: n.lookupToken, StateNow: n.state.Now, Now: n.now, OwnerUID: n.ownerUID(),
@@ -86,6 +86,7 @@ func (n *Node) serveAPI() error {
 	if err != nil {
 		return fmt.Errorf("API: %w", err)
 	}
+	n.server.Store(server)
 	// A socket that a crash left would be in the way; the store's lock says
 	// that no other node serves it.
 	if err := os.Remove(n.folder.socket()); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -102,8 +103,8 @@ func (n *Node) serveAPI() error {
 		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.cert.Get(), nil },
 	}
-	n.serveHTTP(handler, tls.NewListener(n.tcp, conf))
-	n.serveHTTP(handler, n.unix)
+	n.serveHTTP(server, tls.NewListener(n.tcp, conf))
+	n.serveHTTP(server, n.unix)
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"holdfast/consensus"
 	"holdfast/consensus/storage"
 	"holdfast/fsm"
+	"holdfast/node/api"
 	"holdfast/node/audit"
 	"holdfast/node/forward"
 	"holdfast/node/membership"
@@ -78,6 +79,7 @@ type Node struct {
 	stopWorker context.CancelFunc
 	workerDone chan struct{} // closed when the worker's Run has returned; nil without a worker
 
+	server  atomic.Pointer[api.Server] // nil until the API serves
 	api     []*http.Server
 	tcp     net.Listener
 	unix    net.Listener

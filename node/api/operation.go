@@ -88,12 +88,17 @@ func register[I, O any](s *server, op operation, h func(context.Context, *call, 
 	s.describeBody(op)
 }
 
+// noAudit refuses what could not be recorded.
+func noAudit(err error) *problem {
+	p := newProblem(client.CodeUnavailable, "this node cannot write its audit log, and changes nothing without: try another node, and tell its operator")
+	p.cause = err
+	return p
+}
+
 // audited runs a mutation between the two halves of its record.
 func (s *server) audited(ctx context.Context, c *call, do func() error) error {
 	if err := s.cfg.Audit.Begin(ctx); err != nil {
-		p := newProblem(client.CodeUnavailable, "this node cannot write its audit log, and changes nothing without: try another node, and tell its operator")
-		p.cause = err
-		return p
+		return noAudit(err)
 	}
 	outcome := client.CodeInternal // what a panic leaves behind
 	defer func() { s.cfg.Audit.End(c.principal, c.source, c.op.id, c.target, outcome) }()

@@ -21,6 +21,10 @@ type Keyed struct {
 // requestID names a command for the state. Line tells the commands of one
 // stream apart; 0 elsewhere.
 func (s *server) requestID(c *call, key string, line uint64) (fsm.RequestID, error) {
+	return s.commandID(c.principal, c.op.id, key, line)
+}
+
+func (s *server) commandID(principal, operation, key string, line uint64) (fsm.RequestID, error) {
 	var id fsm.RequestID
 	if key == "" {
 		if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
@@ -36,7 +40,7 @@ func (s *server) requestID(c *call, key string, line uint64) (fsm.RequestID, err
 	// The operation is part of it: a key that was used to submit and is then
 	// used to cancel must not be answered with the submission's result.
 	h := sha256.New()
-	for _, part := range []string{c.principal, c.op.id, key} {
+	for _, part := range []string{principal, operation, key} {
 		_, _ = io.WriteString(h, part) // a hash never fails
 		_, _ = h.Write([]byte{0})
 	}

@@ -18,6 +18,10 @@ import (
 // it does so without a deadline of its own.
 const bodyDrain = 2 * time.Second
 
+// Server is the API of one node: an http.Handler, and ServeFast for the
+// pipelined RPC.
+type Server struct{ *server }
+
 type server struct {
 	cfg     Config
 	limits  Limits
@@ -31,11 +35,12 @@ type server struct {
 	unknown *opState        // requests that found no operation
 	next    atomic.Uint64
 	openAPI [2]document // JSON and YAML
+	fastOps [2]*fastOp  // of one task and of many
 }
 
-// New makes the handler of the whole API. It registers its metrics, and fails
-// if the configuration lacks something.
-func New(cfg Config) (http.Handler, error) {
+// New makes the whole API. It registers its metrics, and fails if the
+// configuration lacks something.
+func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -63,7 +68,10 @@ func New(cfg Config) (http.Handler, error) {
 	s.registerSystem()
 	s.unknown = &opState{metrics: s.metrics.of("unknown")}
 	s.mux.HandleFunc("/", s.notFound)
-	return s, s.describe()
+	for i, id := range []string{"submit-task", "submit-batch"} {
+		s.fastOps[i] = &fastOp{id: id, metrics: s.metrics.of("rpc-" + id)}
+	}
+	return &Server{s}, s.describe()
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -124,15 +132,25 @@ func (s *server) rateLimited(retry time.Duration) *problem {
 }
 
 func (s *server) unauthenticated(c *call, err error) *problem {
+	p, note := authProblem(err)
+	if note {
+		s.cfg.Audit.Note("", c.source, c.r.Method+" "+c.r.URL.Path, "", p.code())
+	}
+	return p
+}
+
+// authProblem is what the caller sees of an Authenticator's error. Those
+// beyond the limit of failures are not audited: the failures that used it up
+// were.
+func authProblem(err error) (p *problem, note bool) {
 	var wait interface {
 		error
 		RetryAfter() time.Duration
 	}
 	if errors.As(err, &wait) {
-		// Not audited: the failures that used up the limit were.
-		p := newProblem(client.CodeRateLimited, "%s: wait, and check the token", err)
+		p = newProblem(client.CodeRateLimited, "%s: wait, and check the token", err)
 		p.retryAfter = wait.RetryAfter()
-		return p
+		return p, false
 	}
 	code := client.CodeUnauthenticated
 	var old interface {
@@ -142,8 +160,7 @@ func (s *server) unauthenticated(c *call, err error) *problem {
 	if errors.As(err, &old) && old.Expired() {
 		code = client.CodeTokenExpired
 	}
-	s.cfg.Audit.Note("", c.source, c.r.Method+" "+c.r.URL.Path, "", code)
-	return newProblem(code, "%s", err)
+	return newProblem(code, "%s", err), true
 }
 
 // notFound answers what no operation matches.
