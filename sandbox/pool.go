@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // pool keeps cells ready beside the latency path. A cell is for one attempt
@@ -30,6 +31,13 @@ func (r *Runtime) newPool(size int) *pool {
 			case <-p.kick:
 			}
 			for len(p.cells) < size && ctx.Err() == nil {
+				if 2*len(p.cells) >= size { // no hurry: let the task that took one get going
+					select {
+					case <-ctx.Done():
+						return
+					case <-time.After(refillPause):
+					}
+				}
 				n++
 				// No ID has an underscore: the names cannot meet.
 				c, err := r.newCell(ctx, fmt.Sprintf("warm_%d", n), warmLimits, false, nil)
@@ -45,6 +53,10 @@ func (r *Runtime) newPool(size int) *pool {
 	}()
 	return p
 }
+
+// refillPause keeps the filler out of the way of the task that just took a cell:
+// side by side on two cores they slow each other down by half.
+const refillPause = 5 * time.Millisecond
 
 // warmLimits is what a warm cell is made for. What differs is changed when it
 // gets its task.
