@@ -152,6 +152,9 @@ func authProblem(err error) (p *problem, note bool) {
 		p.retryAfter = wait.RetryAfter()
 		return p, false
 	}
+	if errors.Is(err, ErrNoLeader) { // the state here may lack the token
+		return asProblem(err), false
+	}
 	code := client.CodeUnauthenticated
 	var old interface {
 		error

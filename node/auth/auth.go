@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ var (
 	ErrUnknown = errors.New("the token is not known, was revoked, or its secret is wrong")
 	ErrExpired = error(expiredError{})
 	ErrTooMany = errors.New("too many failed authentications from this address")
+	// ErrCannotTell is no failure of the caller's and not counted as one.
+	ErrCannotTell = errors.New("this node cannot tell yet whether the token is known")
 )
 
 type expiredError struct{}
@@ -50,6 +53,10 @@ type Token struct {
 type Config struct {
 	// Lookup finds a token by ID in the node's own state.
 	Lookup func(id string) (Token, bool)
+	// Refresh, if set, brings that state up to date, or fails. A token that
+	// is not known is looked up again after it: this node may have just
+	// started, or be a moment behind the one that made the token.
+	Refresh func(context.Context) error
 	// StateNow is the time of the state's last command, Unix ns. A token is
 	// expired once either clock says so: a node whose own clock stands still
 	// must not keep an expired token alive.
@@ -71,11 +78,12 @@ func New(cfg Config) *Authenticator {
 }
 
 // Authenticate gives a request's principal and role. Errors wrap ErrMissing,
-// ErrMalformed, ErrUnknown, ErrExpired or, as a *TooManyError, ErrTooMany.
+// ErrMalformed, ErrUnknown, ErrExpired or, as a *TooManyError, ErrTooMany;
+// or ErrCannotTell with Refresh's reason.
 func (a *Authenticator) Authenticate(r *http.Request) (principal string, role fsm.Role, err error) {
 	principal, role, err = a.check(r)
-	if err == nil {
-		return principal, role, nil
+	if err == nil || errors.Is(err, ErrCannotTell) {
+		return principal, role, err
 	}
 	if ok, wait := a.sources.fail(r.RemoteAddr, a.cfg.Now()); !ok {
 		return "", 0, &TooManyError{Wait: wait}
@@ -101,6 +109,13 @@ func (a *Authenticator) check(r *http.Request) (string, fsm.Role, error) {
 		return "", 0, err
 	}
 	token, known := a.cfg.Lookup(id)
+	// Who has used up its failures makes no work for the leader.
+	if !known && a.cfg.Refresh != nil && a.sources.mayFail(r.RemoteAddr, a.cfg.Now()) {
+		if err := a.cfg.Refresh(r.Context()); err != nil {
+			return "", 0, fmt.Errorf("%w: %w", ErrCannotTell, err)
+		}
+		token, known = a.cfg.Lookup(id)
+	}
 	// An unknown ID is compared too, with a hash that nothing has.
 	hash := secret.Hash()
 	same := subtle.ConstantTimeCompare(hash[:], token.Hash[:]) == 1

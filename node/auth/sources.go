@@ -43,6 +43,11 @@ func (s *sources) fail(addr string, now time.Time) (ok bool, retry time.Duration
 	return false, retry
 }
 
+// mayFail reports whether a failure now would be within the limit.
+func (s *sources) mayFail(addr string, now time.Time) bool {
+	return s.limiter(sourceOf(addr), now).TokensAt(now) >= 1
+}
+
 func (s *sources) limiter(key netip.Prefix, now time.Time) *rate.Limiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
