@@ -12,6 +12,23 @@ type addressBook struct {
 	mu    sync.Mutex
 	addrs peerAddrs
 	save  func(peerAddrs) error
+	found peerAddrs // who proved to be at a configured address, just now
+}
+
+// whereabouts is who was found at the configured addresses last.
+func (b *addressBook) whereabouts(node string) (string, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, ok := b.found[node]
+	return a, ok
+}
+
+// setFound replaces what was found before: an address that no longer answers
+// counts no longer.
+func (b *addressBook) setFound(found peerAddrs) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.found = found
 }
 
 func (b *addressBook) get(node string) (string, bool) {

@@ -74,9 +74,20 @@ func (n *Node) openStream(class transport.Class) func(context.Context, string) (
 }
 
 // resolve gives the newest address known for a node: gossip hears of a move
-// first, the book survives a restart.
+// first, the book survives a restart. After a move of all nodes at once the
+// state, once it is back, still has every old address; who is at a configured
+// one was seen later than that.
 func (n *Node) resolve(id string) (string, bool) {
-	if m := n.members.Load(); m != nil {
+	m := n.members.Load()
+	if m != nil && m.Alive(id) {
+		if addr, ok := m.Resolve(id); ok {
+			return addr, true
+		}
+	}
+	if addr, ok := n.book.whereabouts(id); ok {
+		return addr, true
+	}
+	if m != nil {
 		if addr, ok := m.Resolve(id); ok {
 			return addr, true
 		}

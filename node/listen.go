@@ -72,13 +72,26 @@ func (n *Node) listenOnce(secret []byte) error {
 	return nil
 }
 
+// refreshPatience covers an election; a client waits for it.
+const refreshPatience = 5 * time.Second
+
+// refresh brings this node's state up to date.
+func (n *Node) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshPatience)
+	defer cancel()
+	if _, err := (backend{n}).ReadBarrier(ctx, api.ReadOptions{}); err != nil {
+		return fmt.Errorf("%w: %w", api.ErrNoLeader, err)
+	}
+	return nil
+}
+
 // serveAPI serves clients over HTTPS and the owner of the data folder over a
 // unix socket.
 func (n *Node) serveAPI() error {
 	server, err := api.New(api.Config{
 		Backend: backend{n},
 		Authenticator: auth.New(auth.Config{
-			Lookup: n.lookupToken, StateNow: n.state.Now, Now: n.now, OwnerUID: n.ownerUID(),
+			Lookup: n.lookupToken, Refresh: n.refresh, StateNow: n.state.Now, Now: n.now, OwnerUID: n.ownerUID(),
 		}),
 		Policy: policy.Default(), Audit: n.audit, Logger: n.log.Named("api"), Registry: n.registry, Now: n.now, Version: Version(),
 		Minter: &auth.Minter{Rand: rand.Reader, CAPin: n.pinBytes, Addrs: n.joinAddrs},
@@ -170,7 +183,7 @@ func (n *Node) keepPeers() {
 	tick := time.NewTicker(peerRhythm)
 	defer tick.Stop()
 	for {
-		if n.group.Leader().ID == "" {
+		if n.group.Leader().ID == "" || n.missesMembers() {
 			n.discover(n.ctx)
 		}
 		var peers []transport.Peer
@@ -194,9 +207,21 @@ func (n *Node) keepPeers() {
 	}
 }
 
+// missesMembers reports whether gossip cannot find a member.
+func (n *Node) missesMembers() bool {
+	gossip := n.members.Load()
+	for _, m := range n.group.Members() {
+		if m.ID != n.id && (gossip == nil || !gossip.Alive(m.ID)) {
+			return true
+		}
+	}
+	return false
+}
+
 // discover asks the configured addresses who is there: after every node has
 // moved, nothing else leads to them.
 func (n *Node) discover(ctx context.Context) {
+	found := peerAddrs{}
 	for _, addr := range n.cfg.Peers {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		conn, err := n.mux.Dial(ctx, addr, transport.RPC, "")
@@ -206,7 +231,9 @@ func (n *Node) discover(ctx context.Context) {
 			continue
 		}
 		if id := conn.PeerNodeID(); id != n.id {
+			found[id] = addr
 			n.note(id, addr)
 		}
 	}
+	n.book.setFound(found)
 }
