@@ -43,6 +43,7 @@ type Node struct {
 	ID   string
 	Addr string
 	Dir  string
+	Env  []string // further environment of its next start
 
 	index   int
 	process *process
@@ -106,7 +107,7 @@ type initAnswer struct {
 func (c *Cluster) add(ctx context.Context, i int) error {
 	listen := c.opt.Listen
 	if listen == nil {
-		listen = func(int) (string, error) { return freeAddr() }
+		listen = func(int) (string, error) { return FreeAddr() }
 	}
 	addr, err := listen(i)
 	if err != nil {
@@ -164,10 +165,16 @@ func (c *Cluster) joinToken(ctx context.Context) (string, error) {
 	return t.Secret, nil
 }
 
+// environ is every process's environment. Autopilot waits for a new node to
+// be healthy for a moment only: nobody here has time.
+func (c *Cluster) environ() []string {
+	return slices.Concat(os.Environ(), []string{"HOLDFAST_STABLE=300ms"}, c.opt.Env)
+}
+
 // Holdfast runs one command of the binary to its end and reads its JSON.
 func (c *Cluster) Holdfast(ctx context.Context, n *Node, into any, args ...string) error {
 	cmd := exec.CommandContext(ctx, c.opt.Binary, args...)
-	cmd.Env = append(os.Environ(), append([]string{"HOLDFAST_STABLE=300ms"}, c.opt.Env...)...)
+	cmd.Env = c.environ()
 	if c.opt.Wrap != nil {
 		c.opt.Wrap(n.index, cmd)
 	}
@@ -189,7 +196,7 @@ func (c *Cluster) Holdfast(ctx context.Context, n *Node, into any, args ...strin
 func (c *Cluster) StartNode(n *Node) error {
 	args := append([]string{"start", "--data", n.Dir, "--listen", n.Addr}, c.opt.Args...)
 	cmd := exec.Command(c.opt.Binary, args...)
-	cmd.Env = append(os.Environ(), append([]string{"HOLDFAST_STABLE=300ms"}, c.opt.Env...)...)
+	cmd.Env = append(c.environ(), n.Env...)
 	var log io.Writer = n.log
 	if c.opt.Log != nil {
 		log = io.MultiWriter(n.log, c.opt.Log)

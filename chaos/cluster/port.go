@@ -7,10 +7,10 @@ import (
 	"strconv"
 )
 
-// freeAddr finds a loopback port that is free for UDP and TCP. It looks below
+// FreeAddr finds a loopback port that is free for UDP and TCP. It looks below
 // the range from which the kernel takes ports for outgoing connections, so
 // that a busy test cannot lose the port between this look and the node's bind.
-func freeAddr() (string, error) {
+func FreeAddr() (string, error) {
 	const low, high = 20000, 32000
 	for range 200 {
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(low+rand.IntN(high-low)))

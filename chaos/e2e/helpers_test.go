@@ -296,3 +296,23 @@ func undisturbed(t *testing.T, ctx context.Context, cl *client.Client, id string
 func attempt(n int) func(*client.Task) bool {
 	return func(task *client.Task) bool { return running(task) && task.Attempt == n }
 }
+
+// memberAddrs is the condition that the cluster knows where every node is.
+func memberAddrs(c *cluster.Cluster) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, n := range c.Running() {
+			st, err := c.Status(ctx, n)
+			if err != nil {
+				return err
+			}
+			for _, m := range st.Members {
+				for _, other := range c.Nodes {
+					if m.ID == other.ID && m.Addr != other.Addr {
+						return fmt.Errorf("node %s says that %.8s is at %s, it is at %s", n.Addr, m.ID, m.Addr, other.Addr)
+					}
+				}
+			}
+		}
+		return nil
+	}
+}
