@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +29,8 @@ type launcherClient struct {
 	oob  []byte
 	proc *os.Process
 	dead chan struct{} // closed when the process is gone
+
+	broken atomic.Bool // the conversation failed: answers would not match requests
 }
 
 // startLauncher starts one and waits until its base stands.
@@ -169,11 +172,14 @@ func (c *launcherClient) call(req request, fds []int) (int, answer, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.broken.Load() {
+		return -1, a, errLauncherDied
+	}
 	if err := c.conn.SetDeadline(time.Now().Add(launcherPatience)); err != nil {
 		return -1, a, errLauncherDied
 	}
 	if err := sendFDs(c.conn, b, fds); err != nil {
-		c.conn.Close()
+		c.broken.Store(true)
 		return -1, a, fmt.Errorf("%w: %w", errLauncherDied, err)
 	}
 	fd, err := c.receive(&a)
@@ -184,7 +190,7 @@ func (c *launcherClient) receive(a *answer) (int, error) {
 	n, fds, err := recvFDs(c.conn, c.buf, c.oob)
 	if err != nil || n == 0 {
 		closeAll(fds)
-		c.conn.Close() // answers would no longer match requests
+		c.broken.Store(true)
 		return -1, errors.Join(errLauncherDied, err)
 	}
 	if err := json.Unmarshal(c.buf[:n], a); err != nil {
@@ -207,7 +213,7 @@ func (c *launcherClient) alive() bool {
 	case <-c.dead:
 		return false
 	default:
-		return c.conn.SetDeadline(time.Time{}) == nil
+		return !c.broken.Load()
 	}
 }
 

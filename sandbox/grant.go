@@ -16,12 +16,7 @@ import (
 // one is needed.
 func openGrant(m Mount, field string, owner func(uid, gid uint32) (int, error)) (fd int, dir bool, err error) {
 	if m.self {
-		f, err := openSelf()
-		if err != nil {
-			return -1, false, err
-		}
-		defer f.Close()
-		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		fd, err := grantSelf()
 		return fd, false, err
 	}
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
@@ -63,6 +58,20 @@ func openGrant(m Mount, field string, owner func(uid, gid uint32) (int, error)) 
 		}
 	}
 	return tree, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// grantSelf is openGrant for this program.
+func grantSelf() (int, error) {
+	f, err := openSelf()
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0); err == nil {
+		return -1, &ErrCannotIsolate{Ability: "proof", Reason: "others may not execute this program, so it cannot try to get out of a sandbox",
+			Remedy: "chmod o+rx the program's file"}
+	}
+	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 }
 
 // mapOwner makes the owner of the source the task's user, on this mount alone.

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -113,6 +114,29 @@ func testGrantedFile(t *testing.T, r *Runtime) {
 	o := runSpec(t, r, withMount(withMount(shell("cat /a/b/c /tmp/deep/file"), hostFile(t, "one"), "/a/b/c", false), hostFile(t, "two"), "/tmp/deep/file", false))
 	wantExit(t, o, 0)
 	if o.stdout != "onetwo" {
+		t.Errorf("%s", o)
+	}
+}
+
+// The largest spec that is valid fits everywhere.
+func TestLargestSpec(t *testing.T) { both(t, testLargestSpec) }
+
+func testLargestSpec(t *testing.T, r *Runtime) {
+	file := hostFile(t, "x")
+	spec := shell(`for f in "$@"; do n=$((n+1)); done; cat $(find /g* -type f | head -100) | wc -c; echo $n`)
+	for i := range maxMounts {
+		part := fmt.Sprintf("/g%030d", i)
+		spec = withMount(spec, file, strings.Repeat(part, maxDepth), false)
+	}
+	for len(spec.Command) < maxCommand {
+		spec.Command = append(spec.Command, strings.Repeat("x", 80))
+	}
+	for len(spec.Env) < maxEnv-1 {
+		spec.Env = append(spec.Env, "A=bcdef")
+	}
+	o := runSpec(t, r, spec)
+	wantExit(t, o, 0)
+	if o.stdout != "64\n1020\n" {
 		t.Errorf("%s", o)
 	}
 }

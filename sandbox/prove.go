@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -26,8 +27,8 @@ func (r *Runtime) Prove(ctx context.Context) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	cannot, ok := err.(*ErrCannotIsolate)
-	if !ok {
+	var cannot *ErrCannotIsolate
+	if !errors.As(err, &cannot) {
 		return err
 	}
 	r.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -26,6 +27,9 @@ const (
 	maxStdin   = 16 << 20   // bytes, held in memory while the attempt runs
 	maxMounts  = 64         // each is a descriptor in one message, which carries 253
 	maxPath    = 4096       // bytes, the kernel's PATH_MAX
+	maxPart    = 255        // bytes of one name in a path, the kernel's NAME_MAX
+	maxTarget  = 512        // bytes; every folder on the way is made in the attempt's root,
+	maxDepth   = 16         // names in a Target; which holds 2,048
 	maxLimit   = 1 << 50    // bytes; catches a negative number cast to unsigned
 	maxPIDs    = 4 << 20    // the kernel's PID_MAX_LIMIT
 	maxMillis  = 1000 << 12 // 4096 CPUs
@@ -233,6 +237,9 @@ func validMounts(mounts []Mount) error {
 		if m.Target == "/" || m.Target == "/tmp" {
 			return invalid(field+".Target", "%s belongs to the sandbox", m.Target)
 		}
+		if len(m.Target) > maxTarget || strings.Count(m.Target, "/") > maxDepth {
+			return invalid(field+".Target", "%d bytes and %d names, at most %d and %d", len(m.Target), strings.Count(m.Target, "/"), maxTarget, maxDepth)
+		}
 		for _, r := range reserved {
 			if within(m.Target, r) {
 				return invalid(field+".Target", "%s would shadow %s, which belongs to the sandbox", m.Target, r)
@@ -256,6 +263,8 @@ func cleanAbsolute(field, p string) error {
 		return invalid(field, "%q has a control character", p)
 	case !path.IsAbs(p):
 		return invalid(field, "%q is not an absolute path", p)
+	case slices.ContainsFunc(strings.Split(p, "/"), func(part string) bool { return len(part) > maxPart }):
+		return invalid(field, "a name in it is longer than %d bytes", maxPart)
 	case path.Clean(p) != p:
 		return invalid(field, "%q is not clean, want %q", p, path.Clean(p))
 	}
