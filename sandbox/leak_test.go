@@ -12,7 +12,7 @@ import (
 )
 
 // counts is what must not grow.
-type counts struct{ fds, mounts, children, goroutines int }
+type counts struct{ fds, mounts, children, launcherFDs, goroutines int }
 
 func count(t testing.TB, r *Runtime) counts {
 	t.Helper()
@@ -29,6 +29,11 @@ func count(t testing.TB, r *Runtime) counts {
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
+	theirs, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.launcher.proc.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.launcherFDs = len(theirs)
 	c.children = len(strings.Fields(string(kids)))
 	return c
 }
@@ -87,7 +92,7 @@ func testNothingLeaks(t *testing.T, r *Runtime) {
 	}
 	eventually(t, fmt.Sprintf("as before: %+v", before), func() bool {
 		now := count(t, r)
-		return now.fds <= before.fds && now.mounts == before.mounts && now.children <= before.children && now.goroutines <= before.goroutines
+		return now.fds <= before.fds && now.mounts == before.mounts && now.children <= before.children && now.launcherFDs <= before.launcherFDs && now.goroutines <= before.goroutines
 	})
 	if r.warmSize == 0 {
 		if n, err := r.RemoveStale(); n != 0 || err != nil {

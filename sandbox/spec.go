@@ -51,10 +51,12 @@ type Spec struct {
 // the host has mounted below Source is not part of it.
 //
 // A writable Source must belong to a user and group other than root, and its
-// file system must support idmapped mounts. Inside, the task is that owner; on
+// file system must support idmapped mounts. There is no quota on what the task
+// writes there. Inside, the task is that owner; on
 // the host the files it makes belong to that owner. A read-only grant shows the
 // owner's private files where the file system can map owners, and otherwise
-// what everybody may read.
+// what everybody may read. Sockets in a grant can be connected to where their
+// mode allows, also in a read-only one.
 type Mount struct {
 	Source   string // absolute host path; symbolic links in it are refused
 	Target   string // absolute path inside; system folders and their contents are refused

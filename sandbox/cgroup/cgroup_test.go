@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // tree makes a file tree that looks like a cgroup file system. Directories made
@@ -42,8 +44,11 @@ func TestDetect(t *testing.T) {
 		"u/cgroup.controllers":                               "cpuset cpu io memory hugetlb pids rdma\n",
 		"u/system.slice/holdfast.service/cgroup.controllers": "cpu memory pids\n",
 		"h/cgroup.controllers":                               "hugetlb\n",
+		"d/cgroup.controllers":                               "cpu memory pids\n",
+		"d/cgroup.type":                                      "domain\n",
 	}
 	root := tree(t, v2)
+	d := filepath.Join(root, "d")
 	u, h := filepath.Join(root, "u"), filepath.Join(root, "h")
 	service := filepath.Join(u, "system.slice/holdfast.service")
 	all := func(loc Location) map[string]Location {
@@ -69,7 +74,9 @@ func TestDetect(t *testing.T) {
 			all(Location{Version: 2, Mount: u, Base: service, Leaf: service + "/node"})},
 		{"v2 delegated, in the leaf", mountLine("/", u, "cgroup2", "nsdelegate"), "0::/system.slice/holdfast.service/node\n", service,
 			all(Location{Version: 2, Mount: u, Base: service, Leaf: service + "/node"})},
-		{"v2 in a container", mountLine("/", u, "cgroup2", "nsdelegate"), "0::/\n", "", all(Location{Version: 2, Mount: u, Base: u})},
+		{"v2, a process of the true root", mountLine("/", u, "cgroup2", "nsdelegate"), "0::/\n", "", all(Location{Version: 2, Mount: u, Base: u})},
+		{"v2 in a container", mountLine("/", d, "cgroup2", "nsdelegate"), "0::/\n", "", all(Location{Version: 2, Mount: d, Base: d, Leaf: d + "/node"})},
+		{"v2 in a container, in the leaf", mountLine("/", d, "cgroup2", "nsdelegate"), "0::/node\n", "", all(Location{Version: 2, Mount: d, Base: d, Leaf: d + "/node"})},
 		{"v2 mount of another part", mountLine("/docker/x", u, "cgroup2", "nsdelegate"), "0::/user.slice\n", "", all(Location{Version: 2, Mount: u, Base: u})},
 		{"hybrid", v1 + mountLine("/", h, "cgroup2", "rw"), "4:memory:/x\n0::/\n", "", map[string]Location{
 			Memory: {Memory, 1, "/c/memory", "/c/memory", ""}, CPU: {CPU, 1, "/c/cpu", "/c/cpu", ""},
@@ -80,8 +87,8 @@ func TestDetect(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := Detect(Host{MountInfo: []byte(c.mounts), SelfCgroup: []byte(c.self), Delegated: func(dir string) bool { return dir == c.delegated }})
-			if fmt.Sprint(got) != fmt.Sprint(c.want) {
-				t.Errorf("got  %v\nwant %v", got, c.want)
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
 			}
 		})
 	}

@@ -83,9 +83,11 @@ func Detect(h Host) map[string]Location {
 	}
 	for _, m := range v2 {
 		base, leaf := m.point, ""
-		if own := ownV2(h.SelfCgroup, m); own != m.point && own != "" && h.Delegated != nil && h.Delegated(own) {
+		switch own := ownV2(h.SelfCgroup, m); {
+		case own == "":
+		case h.ours(own, m):
 			base, leaf = own, filepath.Join(own, "node")
-		} else if own != "" && filepath.Base(own) == "node" && h.Delegated != nil && h.Delegated(filepath.Dir(own)) {
+		case filepath.Base(own) == "node" && h.ours(filepath.Dir(own), m):
 			// A Runtime of this process entered the leaf before.
 			base, leaf = filepath.Dir(own), own
 		}
@@ -100,6 +102,17 @@ func Detect(h Host) map[string]Location {
 		}
 	}
 	return found
+}
+
+// ours says whether the v2 directory is one that the node may divide, and must
+// leave for a leaf: delegated by systemd, or the root that a container sees.
+// The machine's true root has no cgroup.type, and may hold processes.
+func (h Host) ours(dir string, m mount) bool {
+	if dir == m.point {
+		_, err := os.Stat(filepath.Join(dir, "cgroup.type"))
+		return err == nil
+	}
+	return h.Delegated != nil && h.Delegated(dir)
 }
 
 type mount struct {

@@ -7,9 +7,10 @@
 // v2 root offers it, else the v1 hierarchy that carries it.
 //
 // On v2 the groups are made below the node's own cgroup when systemd delegated
-// it (Delegate=yes), and otherwise below the root of the mount; systemd owns
-// everything in between. A delegated cgroup may not hold processes beside
-// children with controllers, so the node moves itself into the leaf "node".
+// it (Delegate=yes) or when it is the root that a container sees, and otherwise
+// below the machine's root; systemd owns everything in between. A cgroup other
+// than the machine's root may not hold processes beside children with
+// controllers, so there the node moves itself into the leaf "node".
 //
 // Invariants: existing groups are never changed, but for enabling controllers
 // for children on v2; every directory made here is named after the parent's

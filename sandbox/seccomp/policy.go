@@ -42,6 +42,12 @@ func Task() Policy {
 
 	// The kernel's rarer protocol families are where its bugs are.
 	var families []Check
+	for _, protocol := range []uint32{unix.IPPROTO_SCTP, unix.IPPROTO_DCCP, unix.IPPROTO_UDPLITE} {
+		// Asking for one makes the kernel load its module.
+		families = append(families, Check{Arg: 2, Mask: ^uint32(0), Value: protocol, Ret: Errno(unix.EPROTONOSUPPORT)})
+	}
+	// Of netlink, only the list of interfaces and addresses (protocol 0).
+	families = append(families, Check{Arg: 0, Mask: ^uint32(0), Value: unix.AF_NETLINK, IfArg: 2, IfMask: 1<<32 - 1, Ret: Errno(unix.EPROTONOSUPPORT)})
 	for _, f := range []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK} {
 		families = append(families, Check{Arg: 0, Mask: ^uint32(0), Value: f, Ret: RetAllow})
 	}
