@@ -82,10 +82,16 @@ func (r running) Wait() worker.Exit {
 	return exit
 }
 
+// proofPatience bounds the proof of isolation at start, on a busy host too.
+const proofPatience = 30 * time.Second
+
 // startSandboxes prepares this host to run tasks. A host that cannot isolate
 // runs none, and says why: there is no weaker mode.
 func (n *Node) startSandboxes() error {
+	n.proved = make(chan struct{})
 	if n.parts.executor != nil {
+		n.isolates.Store(true)
+		close(n.proved)
 		return nil
 	}
 	name := n.cfg.Cgroup
@@ -101,15 +107,32 @@ func (n *Node) startSandboxes() error {
 	} else if removed > 0 {
 		n.log.Info("removed what an earlier run left", "attempts", removed)
 	}
-	if err := rt.Check(); err != nil {
-		var cannot *sandbox.ErrCannotIsolate
-		if !errors.As(err, &cannot) {
-			return errors.Join(fmt.Errorf("prepare sandboxes: %w", err), rt.Close())
-		}
-		n.log.Error("this host cannot isolate tasks, so that this node runs none", "reason", cannot.Reason, "remedy", cannot.Remedy)
-		n.incapable = cannot.Error()
-		return rt.Close()
-	}
 	n.sandbox = rt
+	// Beside the rest of the start, which waits for an election anyway.
+	n.work.Go(func() {
+		defer close(n.proved)
+		n.prove(rt)
+	})
 	return nil
+}
+
+// prove tries to get out of a sandbox before this node says that it can
+// isolate. A host that cannot takes no tasks, and says why.
+func (n *Node) prove(rt *sandbox.Runtime) {
+	err := rt.Check()
+	if err == nil {
+		ctx, cancel := context.WithTimeout(n.ctx, proofPatience)
+		err = rt.Prove(ctx)
+		cancel()
+	}
+	var cannot *sandbox.ErrCannotIsolate
+	switch {
+	case err == nil:
+		n.isolates.Store(true)
+	case n.ctx.Err() != nil:
+	case errors.As(err, &cannot):
+		n.log.Error("this host cannot isolate tasks, so that this node runs none", "reason", cannot.Reason, "remedy", cannot.Remedy)
+	default:
+		n.log.Error("this node runs no tasks: the proof of its isolation failed", "error", err)
+	}
 }

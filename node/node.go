@@ -72,8 +72,9 @@ type Node struct {
 	leases *lease.Keeper
 	hub    *dispatch.Hub
 
-	sandbox    *sandbox.Runtime // nil: this host cannot isolate, see incapable
-	incapable  string
+	sandbox    *sandbox.Runtime
+	proved     chan struct{} // closed once isolates is decided
+	isolates   atomic.Bool   // the proof at start held: tasks may run here
 	outputs    *outputs.Store
 	worker     *worker.Worker
 	stopWorker context.CancelFunc

@@ -23,9 +23,6 @@ func Start(ctx context.Context, cfg Config, logger hclog.Logger) (*Node, error) 
 	return start(ctx, cfg, logger, parts{})
 }
 
-// runsTasks tells whether attempts can be started here.
-func (n *Node) runsTasks() bool { return n.sandbox != nil || n.parts.executor != nil }
-
 // attempts is what starts attempts here.
 func (n *Node) attempts() worker.Executor {
 	if n.parts.executor != nil {

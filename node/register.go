@@ -26,7 +26,7 @@ func (n *Node) description() fsm.Node {
 		d.Labels = append(d.Labels, fsm.Label{Key: k, Value: v})
 	}
 	slices.SortFunc(d.Labels, func(a, b fsm.Label) int { return compare(a.Key, b.Key) })
-	if !n.runsTasks() || n.draining.Load() {
+	if !n.isolates.Load() || n.draining.Load() {
 		return d
 	}
 	capacity := n.capacity()

@@ -39,7 +39,7 @@ func (n *Node) drain(ctx context.Context) {
 	n.log.Info("draining", "running", n.runningTasks(), "grace", time.Duration(n.cfg.Drain))
 	// Registered anew, without capacity: nothing is assigned here any more,
 	// and a drain by an operator is not touched.
-	if n.worker != nil {
+	if n.isolates.Load() {
 		short, cancel := context.WithTimeout(ctx, transferPatience)
 		if err := n.register(short); err != nil {
 			n.log.Warn("the cluster could not be told that this node drains", "error", err)
@@ -47,7 +47,7 @@ func (n *Node) drain(ctx context.Context) {
 		cancel()
 	}
 	n.handOver(ctx)
-	if n.worker == nil {
+	if !n.isolates.Load() {
 		return
 	}
 	// The worker's own bound is the grace; the rest is for the reports.

@@ -224,9 +224,7 @@ func (n *Node) restored(uint64) {
 func (n *Node) leaderChanged(prober *evidence.Prober, l consensus.LeaderInfo) {
 	n.log.Info("leader changed", "leader", l.ID, "addr", l.Addr, "term", l.Term)
 	n.forward.LeaderChanged()
-	if w := n.worker; w != nil {
-		w.LeaderChanged()
-	}
+	n.worker.LeaderChanged()
 	if l.ID == "" || l.Self {
 		prober.Watch("", "")
 		return
@@ -275,11 +273,8 @@ func (n *Node) watchSocket() {
 	}
 }
 
-// newWorker makes what runs tasks here, if this host can isolate them.
+// newWorker makes what runs tasks here.
 func (n *Node) newWorker() {
-	if !n.runsTasks() {
-		return
-	}
 	n.worker = worker.New(worker.Config{
 		Node: fsm.NodeID(n.id), Incarnation: n.incarnation, Capacity: n.capacity(),
 		Connect: n.connectWorker, Register: n.register, Executor: n.attempts(), Outputs: n.outputs,
@@ -287,27 +282,21 @@ func (n *Node) newWorker() {
 	})
 }
 
-// startWorker runs tasks here, once the cluster knows this incarnation.
+// startWorker runs tasks here, once the proof of isolation is there and the
+// cluster knows this incarnation.
 func (n *Node) startWorker() {
-	if n.worker == nil {
-		n.work.Go(func() {
-			if err := n.register(n.ctx); err != nil && n.ctx.Err() == nil {
-				n.workerEnded(err)
-			}
-		})
-		return
-	}
 	n.workerDone = make(chan struct{})
 	// Not the node's own context: a node that stops drains its worker first.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(n.ctx))
 	n.stopWorker = cancel
 	go func() {
 		defer close(n.workerDone)
-		if err := n.register(ctx); err != nil {
-			n.workerEnded(err)
-			return
+		<-n.proved
+		err := n.register(ctx)
+		if err == nil && n.isolates.Load() {
+			err = n.worker.Run(ctx)
 		}
-		n.workerEnded(n.worker.Run(ctx))
+		n.workerEnded(err)
 	}()
 }
 
