@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"holdfast/client"
@@ -145,14 +146,10 @@ func detailOf(p *problem) string {
 		}
 		detail += e.Location + ": " + e.Message
 	}
-	if len(detail) > maxFastDetail {
-		detail = detail[:maxFastDetail]
-	}
-	return detail
+	return strings.ToValidUTF8(detail[:min(len(detail), maxFastDetail)], "?")
 }
 
-// maxFastDetail bounds an answer, and so what a session's answers hold. All
-// details are ours or quoted, so that they are ASCII wherever they are cut.
+// maxFastDetail bounds an answer, and so what a session's answers hold.
 const maxFastDetail = 1 << 10
 
 // retryMillis is when a refused request should be tried again.

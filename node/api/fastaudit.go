@@ -19,6 +19,7 @@ import (
 type fastFlush struct {
 	f       *fastSession
 	started time.Time
+	newest  fsm.TaskID // that this node had by then
 
 	mu       sync.Mutex
 	left     int // requests without an outcome
@@ -33,9 +34,9 @@ type refusals struct {
 }
 
 // refuse ends one request of the flush.
-func (l *fastFlush) refuse(q *fastRequest, p *problem) {
-	l.f.refuse(q, p, l.started)
-	l.ended(q.op, 0, 0, p.code())
+func (l *fastFlush) refuse(op *fastOp, number uint64, size int, p *problem) {
+	l.f.refuse(op, number, size, p, l.f.s.cfg.Now().Sub(l.started))
+	l.ended(op, 0, 0, p.code())
 }
 
 // ended counts an outcome; "" is a success. The last one writes the record.

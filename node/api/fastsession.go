@@ -99,12 +99,12 @@ func (f *fastSession) read(ctx context.Context) error {
 		frame, err := f.in.next()
 		group = group[:0]
 		for size := 0; err == nil && frame != nil; {
-			var q fastRequest
-			if err = q.decode(frame); err != nil {
+			group = grow(group)
+			if err = group[len(group)-1].decode(frame); err != nil {
+				group = group[:len(group)-1]
 				break
 			}
-			group = append(group, q)
-			if size += q.size; len(group) == groupLines || size > groupBytes {
+			if size += len(frame); len(group) == groupLines || size > groupBytes {
 				break
 			}
 			frame, err = f.in.take()

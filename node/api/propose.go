@@ -39,15 +39,16 @@ func (s *server) commandID(principal, operation, key string, line uint64) (fsm.R
 	}
 	// The operation is part of it: a key that was used to submit and is then
 	// used to cancel must not be answered with the submission's result.
-	h := sha256.New()
-	for _, part := range []string{principal, operation, key} {
-		_, _ = io.WriteString(h, part) // a hash never fails
-		_, _ = h.Write([]byte{0})
+	var room [192]byte
+	b := room[:0]
+	for _, part := range [...]string{principal, operation, key} {
+		b = append(append(b, part...), 0)
 	}
 	if line > 0 {
-		_, _ = h.Write(binary.BigEndian.AppendUint64(nil, line))
+		b = binary.BigEndian.AppendUint64(b, line)
 	}
-	copy(id[:], h.Sum(nil))
+	sum := sha256.Sum256(b)
+	copy(id[:], sum[:])
 	return id, nil
 }
 

@@ -36,6 +36,7 @@ type server struct {
 	next    atomic.Uint64
 	openAPI [2]document // JSON and YAML
 	fastOps [2]*fastOp  // of one task and of many
+	submit  uint8       // version of the command
 }
 
 // New makes the whole API. It registers its metrics, and fails if the
@@ -70,6 +71,9 @@ func New(cfg Config) (*Server, error) {
 	s.mux.HandleFunc("/", s.notFound)
 	for i, id := range []string{"submit-task", "submit-batch"} {
 		s.fastOps[i] = &fastOp{id: id, metrics: s.metrics.of("rpc-" + id)}
+	}
+	if s.submit, err = submitVersion(); err != nil {
+		return nil, err
 	}
 	return &Server{s}, s.describe()
 }

@@ -71,6 +71,25 @@ func (f *faults) problem() *problem {
 // spec stands in the request, as in "body.".
 func submission(t *client.TaskSpec, prefix string) (fsm.Submission, *problem) {
 	f := &faults{prefix: prefix}
+	spec := checkedSpec(t, f)
+	if p := f.problem(); p != nil {
+		return fsm.Submission{}, p
+	}
+	raw := appendSpec(nil, &spec, appendShape(nil, &spec.Shape))
+	if len(raw) > fsm.MaxSpecBytes {
+		return fsm.Submission{}, specTooLarge(len(raw))
+	}
+	return fsm.Submission{Shape: spec.Shape, Spec: raw}, nil
+}
+
+func specTooLarge(n int) *problem {
+	return newProblem(client.CodeTooLarge,
+		"the spec takes %d bytes, at most %d fit, with its stdin: put large input into a file and grant it as a mount", n, fsm.MaxSpecBytes)
+}
+
+// checkedSpec checks a spec and fills in what it leaves to defaults. The result is
+// of use if there are no faults.
+func checkedSpec(t *client.TaskSpec, f *faults) fsm.Spec {
 	spec := fsm.Spec{
 		Name: t.Name, Command: t.Command, WorkDir: t.WorkDir, Stdin: t.StdinBase64,
 		Env: environment(t, f), Mounts: mounts(t, f), Shape: shape(t, f),
@@ -85,18 +104,7 @@ func submission(t *client.TaskSpec, prefix string) (fsm.Submission, *problem) {
 		}
 		spec.Stdin = []byte(t.Stdin)
 	}
-	if p := f.problem(); p != nil {
-		return fsm.Submission{}, p
-	}
-	raw, err := fsm.Marshal(&spec)
-	if err != nil {
-		return fsm.Submission{}, asProblem(fmt.Errorf("encode a spec: %w", err))
-	}
-	if len(raw) > fsm.MaxSpecBytes {
-		return fsm.Submission{}, newProblem(client.CodeTooLarge,
-			"the spec takes %d bytes, at most %d fit, with its stdin: put large input into a file and grant it as a mount", len(raw), fsm.MaxSpecBytes)
-	}
-	return fsm.Submission{Shape: spec.Shape, Spec: raw}, nil
+	return spec
 }
 
 func command(t *client.TaskSpec, f *faults) {
@@ -119,6 +127,9 @@ func command(t *client.TaskSpec, f *faults) {
 func environment(t *client.TaskSpec, f *faults) []string {
 	if len(t.Env) > maxEnv {
 		f.add("env", "has %d variables, at most %d", len(t.Env), maxEnv)
+		return nil
+	}
+	if len(t.Env) == 0 {
 		return nil
 	}
 	env := make([]string, 0, len(t.Env))
@@ -230,7 +241,10 @@ func labels(m map[string]string, f *faults) []fsm.Label {
 		f.add("labels", "has %d, at most %d", len(m), maxLabels)
 		return nil
 	}
-	var list []fsm.Label
+	if len(m) == 0 {
+		return nil
+	}
+	list := make([]fsm.Label, 0, len(m))
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		text(f, "labels", k, 1, maxKey)
 		text(f, "labels."+k, m[k], 0, maxValue)

@@ -84,6 +84,10 @@ func (s *server) sameSubmission(key string, r fsm.Result, subs []fsm.Submission)
 	if key == "" {
 		return nil
 	}
+	return s.sameTasks(r, subs)
+}
+
+func (s *server) sameTasks(r fsm.Result, subs []fsm.Submission) *problem {
 	same := int(r.Count) == len(subs)
 	for i := range subs {
 		v, ok := s.cfg.Backend.State().Task(r.First + fsm.TaskID(i))
