@@ -27,6 +27,13 @@ type JoinError struct{ Code, Detail string }
 // Error gives the detail.
 func (e *JoinError) Error() string { return "the cluster refused this node: " + e.Detail }
 
+// ErrJoinToken is a text that is no join token.
+var ErrJoinToken = errors.New("join token")
+
+// ErrWrongCluster is a join token that pins another CA than that of the nodes
+// that answered.
+var ErrWrongCluster = errors.New("the join token is not of the cluster that answered")
+
 // JoinResult is what a node became.
 type JoinResult struct {
 	NodeID    string `json:"node_id"`
@@ -42,7 +49,7 @@ type JoinResult struct {
 func Join(ctx context.Context, cfg Config, token string, addrs []string) (*JoinResult, error) {
 	t, err := auth.ParseJoinToken(token)
 	if err != nil {
-		return nil, fmt.Errorf("join token: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrJoinToken, err)
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -83,7 +90,7 @@ func Join(ctx context.Context, cfg Config, token string, addrs []string) (*JoinR
 		return nil, fmt.Errorf("this node's certificate: %w", err)
 	}
 	if got, want := pki.Pin(ca), "sha256:"+hex.EncodeToString(t.CAPin[:]); got != want {
-		return nil, fmt.Errorf("the cluster sent a CA with pin %s, but the token pins %s", got, want)
+		return nil, fmt.Errorf("%w: it has a CA with pin %s, the token pins %s", ErrWrongCluster, got, want)
 	}
 	creds, err = assemble(key, ca, leaf)
 	if err != nil {
@@ -131,6 +138,9 @@ func askOne(ctx context.Context, mux *transport.Mux, addr, pin string, q joinReq
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	conn, err := mux.DialPinned(ctx, addr, transport.Join, pin)
+	if errors.Is(err, transport.ErrPinMismatch) {
+		return nil, fmt.Errorf("%w: %w", ErrWrongCluster, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,8 @@ func (c *Cluster) start(ctx context.Context) error {
 			return fmt.Errorf("node %d: %w", i+1, err)
 		}
 	}
-	return c.WaitVoters(ctx, min(c.opt.Nodes, 5))
+	// Autopilot keeps the number of voters odd, five at most.
+	return c.WaitVoters(ctx, (min(c.opt.Nodes, 5)+1)/2*2-1)
 }
 
 // Grow adds one more node and starts it.

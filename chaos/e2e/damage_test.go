@@ -61,7 +61,9 @@ func TestDamagedNodesRefuseAndAreRebuilt(t *testing.T) {
 		says   func() []string
 	}{
 		{"an entry of the log", func() { entry = damageLastEntry(t, filepath.Join(sick.Dir, "log.db")) },
-			func() []string { return []string{filepath.Join(sick.Dir, "log.db"), fmt.Sprintf("entry %d", entry), "damaged"} }},
+			func() []string {
+				return []string{filepath.Join(sick.Dir, "log.db"), fmt.Sprintf("entry %d", entry), "damaged"}
+			}},
 		{"the snapshot", func() { flipInTheMiddle(t, state) },
 			func() []string { return []string{filepath.Dir(state), "damaged"} }},
 		{"the log is gone", func() { removeFiles(t, sick.Dir, "log.*") },

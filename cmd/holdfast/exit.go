@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/client"
+	"holdfast/node"
 )
 
 // Exit codes. They are part of the command line's contract.
@@ -80,9 +81,16 @@ func silently(code int) error {
 // exitCode maps an error to its code.
 func exitCode(ctx context.Context, err error) int {
 	var e *exitError
+	var refused *node.JoinError
 	switch {
 	case errors.As(err, &e):
 		return e.code
+	case errors.Is(err, node.ErrJoinToken):
+		return exitUsage
+	case errors.As(err, &refused) && refused.Code != client.CodeUnavailable, errors.Is(err, node.ErrWrongCluster):
+		return exitRefused
+	case errors.As(err, &refused):
+		return exitUnavailable
 	case ctx.Err() != nil:
 		return exitInterrupted
 	case client.IsNotFound(err):
