@@ -75,6 +75,19 @@ func (n *Network) addHost(i int) error {
 	return nil
 }
 
+// Attach gives the network that another process made, by its name: it may be
+// cut and healed. Close is the owner's.
+func Attach(name string, hosts int) (*Network, error) {
+	n := &Network{name: name, hosts: hosts}
+	if _, err := os.Stat(filepath.Join(dir, n.Hub())); err != nil {
+		return nil, fmt.Errorf("no such network: %w", err)
+	}
+	return n, nil
+}
+
+// Name is what Attach takes.
+func (n *Network) Name() string { return n.name }
+
 // Hub is the name of the namespace that reaches every host.
 func (n *Network) Hub() string { return n.name + "-hub" }
 
