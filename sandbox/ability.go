@@ -23,6 +23,7 @@ type hostFacts struct {
 	seccomp     bool
 	landlock    int // ABI version, 0 is none
 	idmap       bool
+	appArmor    bool // it takes capabilities away in user namespaces of ordinary users
 }
 
 func readHostFacts() hostFacts {
@@ -46,6 +47,7 @@ func readHostFacts() hostFacts {
 	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	h.seccomp = err == nil
 	h.landlock = landlockABI()
+	h.appArmor = readNumber("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") > 0
 	h.idmap = h.atLeast(5, 12)
 	return h
 }
@@ -140,12 +142,16 @@ func cannotCgroup(err error) *ErrCannotIsolate {
 	return e
 }
 
-func cannotLaunch(err error) *ErrCannotIsolate {
-	remedy := "check that no security module or outer container forbids namespaces and mounts"
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		remedy = "allow user namespaces: on Ubuntu from 23.10 ship an AppArmor profile with \"userns,\" for the program, or set kernel.apparmor_restrict_unprivileged_userns=0; in a container, run it with the needed privileges"
+func (h hostFacts) cannotLaunch(err error) *ErrCannotIsolate {
+	return &ErrCannotIsolate{Ability: "launcher", Reason: err.Error(), Remedy: h.remedySetup()}
+}
+
+// remedySetup says what to do when the kernel refuses a step that it knows.
+func (h hostFacts) remedySetup() string {
+	if h.appArmor { // Ubuntu from 23.10
+		return "AppArmor restricts user namespaces here: give the program a profile with the rule \"userns,\" or set kernel.apparmor_restrict_unprivileged_userns=0"
 	}
-	return &ErrCannotIsolate{Ability: "launcher", Reason: err.Error(), Remedy: remedy}
+	return "check that no security module or outer container forbids namespaces and mounts"
 }
 
 // Abilities lists what the machine offers to isolation, for a node's

@@ -147,7 +147,7 @@ func (c *cell) explain(req request, e unix.Errno) error {
 	return &ErrCannotIsolate{
 		Ability: "setup",
 		Reason:  fmt.Sprintf("%s: %v", step, e),
-		Remedy:  "nothing was run; check that no security module or outer container forbids this step",
+		Remedy:  c.rt.host.remedySetup(),
 	}
 }
 

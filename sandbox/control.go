@@ -64,7 +64,11 @@ func startLauncher(uidBase, uidCount int) (*launcherClient, error) {
 		return nil, err
 	}
 	var hello answer
-	if _, err := c.receive(&hello); err != nil {
+	err = c.conn.SetDeadline(time.Now().Add(launcherPatience))
+	if err == nil {
+		_, err = c.receive(&hello)
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}

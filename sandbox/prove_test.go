@@ -83,6 +83,13 @@ func TestCannotIsolate(t *testing.T) {
 	}
 }
 
+func TestRemedyNamesAppArmor(t *testing.T) {
+	e := hostFacts{appArmor: true}.cannotLaunch(errors.New("x"))
+	if !strings.Contains(e.Remedy, "apparmor_restrict") {
+		t.Error(e)
+	}
+}
+
 func TestAbilities(t *testing.T) {
 	r := testRuntime(t, 0)
 	seen := map[string]Ability{}

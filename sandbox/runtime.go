@@ -109,7 +109,7 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 	}
 	if r.cannot == nil {
 		if _, err := r.launch(); err != nil {
-			r.cannot = cannotLaunch(err)
+			r.cannot = r.host.cannotLaunch(err)
 		}
 	}
 	if r.cannot != nil {

@@ -97,6 +97,8 @@ func finish(streams []*stream) (message string) {
 	late := false
 	for _, s := range streams {
 		_ = s.r.SetReadDeadline(time.Now().Add(drainTime / 2))
+	}
+	for _, s := range streams {
 		if !late {
 			select {
 			case <-s.done:

@@ -50,6 +50,7 @@ func (s *Sandbox) watch() {
 	}
 	s.mu.Lock()
 	why := s.why
+	s.ended = true
 	if s.command != nil {
 		s.command.Close()
 		s.command = nil
