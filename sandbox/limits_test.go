@@ -152,3 +152,22 @@ func wantGone(t testing.TB, pids []int) {
 		})
 	}
 }
+
+// The smallest limits that are valid suffice for a small command.
+func TestSmallestLimits(t *testing.T) { both(t, testSmallestLimits) }
+
+func testSmallestLimits(t *testing.T, r *Runtime) {
+	spec := Spec{Command: []string{"/bin/true"}, Limits: Limits{MemoryBytes: MinMemoryBytes, CPUMillis: MinCPUMillis, PIDs: 1, TmpBytes: 4096}}
+	wantExit(t, runSpec(t, r, spec), 0)
+	spec = shell("/bin/true")
+	spec.Limits.PIDs = 1
+	if o := runSpec(t, r, spec); o.ExitCode == 0 {
+		// The shell itself is the one process: some shells execute the last
+		// command without a fork, so only a second one must fail.
+		spec = shell("/bin/true & wait $!")
+		spec.Limits.PIDs = 1
+		if o := runSpec(t, r, spec); o.ExitCode == 0 {
+			t.Errorf("a second process started: %s", o)
+		}
+	}
+}
