@@ -46,20 +46,22 @@ func (s *Server) ServeFast(ctx context.Context, conn FastConn, source string) (e
 			err = errors.New("api: the session panicked; the log has it")
 		}
 	}()
-	if !s.long.enter() {
-		return welcome(s.server, conn, newProblem(client.CodeOverloaded, "this node has %d long requests in hand: try another node", s.limits.LongInFlight))
+	var p *problem
+	if s.long.enter() {
+		defer s.long.leave()
+	} else {
+		p = newProblem(client.CodeOverloaded, "this node has %d long requests in hand: try another node", s.limits.LongInFlight)
 	}
-	defer s.long.leave()
 	f := newFastSession(s.server, conn, source)
-	if err := f.greet(); err != nil {
+	if err := f.greet(p); err != nil {
 		return err
 	}
 	return f.serve(ctx)
 }
 
-// greet reads the hello and answers it. The session is authenticated, or the
-// error says why not.
-func (f *fastSession) greet() error {
+// greet reads the hello and answers it, with p if that is set. The session is
+// authenticated, or the error says why not.
+func (f *fastSession) greet(p *problem) error {
 	s := f.s
 	_ = f.conn.SetReadDeadline(s.cfg.Now().Add(helloTimeout)) // a broken stream fails the read too
 	var h frames.Hello
@@ -75,8 +77,10 @@ func (f *fastSession) greet() error {
 	}
 	_ = f.conn.SetReadDeadline(time.Time{})
 	f.credential.Header.Set("Authorization", "Bearer "+h.Token)
-	var p *problem
-	if f.principal, f.role, p = f.authenticate(); p != nil {
+	if p == nil {
+		f.principal, f.role, p = f.authenticate()
+	}
+	if p != nil {
 		return welcome(s, f.conn, p)
 	}
 	return welcome(s, f.conn, f.check(s.fastOps[:]...))
