@@ -21,6 +21,26 @@
 // process but the node and this init ever sees the command and its environment.
 // When the command ends the init exits, and the kernel kills the rest.
 //
+// A pool keeps some inits ready (Config.Warm). Each serves one attempt: limits
+// are set, read-only grants attached and the size of /tmp changed when the task
+// comes. Where the pool is empty or a grant is writable, the same code runs
+// cold.
+//
+// # The walls
+//
+// Each is tested with the others up, and most also by switching it off:
+// namespaces (user, pid, mount, net, ipc, uts, cgroup) and a pivoted read-only
+// root; a host user per attempt and a user namespace with only that one; no
+// capability in any set, locked securebits, no_new_privs; no user namespaces
+// below, twice (a limit of zero, and seccomp); Landlock behind the read-only
+// mounts; seccomp against what is left of the kernel's surface; memory with
+// swap and tmpfs, CPU and processes by cgroups. Prove has this program try to
+// get out of real sandboxes before a node takes tasks.
+//
+// Known edges: no quota on a writable grant; sockets and FIFOs in a grant work
+// where their mode allows; the command sees the machine's /proc/meminfo,
+// /proc/cpuinfo and the like; a source on a hung file system holds up Start.
+//
 // # Invariants
 //
 //   - The host's user 0 is mapped into no namespace. Every living attempt has a
@@ -36,8 +56,9 @@
 //
 // # Goroutines and locks
 //
-// A Sandbox has one goroutine (watch) until its end, and one per stream with a
-// writer. A Runtime has one per launcher, bound to the thread that started it.
+// A Sandbox has one goroutine (watch) until its end, and one per stream. A
+// Runtime has one per launcher, bound to the thread that started it,
+// and one that fills the pool, from the first Start to Close.
 // Lock order: Runtime.launching, Runtime.mu; launcherClient.mu and Sandbox.mu
 // are leaves, held while none of the others is taken.
 //
