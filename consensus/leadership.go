@@ -22,7 +22,6 @@ type office struct {
 	term   uint64
 	ctx    context.Context
 	cancel context.CancelFunc
-	taken  bool // everything before the term is applied; guarded by leadership.mu
 	work   sync.WaitGroup
 }
 
@@ -36,8 +35,7 @@ type leadership struct {
 	info   atomic.Pointer[LeaderInfo]
 	office atomic.Pointer[office] // nil when not in office or not leader
 
-	current *office        // owned by run
-	last    raft.RaftState // owned by run
+	current *office // owned by run
 
 	mu       sync.Mutex
 	duties   []func(ctx context.Context, term uint64) // guarded by mu

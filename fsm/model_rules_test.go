@@ -16,11 +16,11 @@ type modelTask struct {
 }
 
 type modelNode struct {
-	cpu, mem          int64
-	incarnation       uint64
-	drained, lost     bool
-	zombies           map[string]*modelTask // "task/attempt"
-	registered, there bool
+	cpu, mem      int64
+	incarnation   uint64
+	drained, lost bool
+	zombies       map[string]*modelTask // "task/attempt"
+	registered    bool
 }
 
 // model is written from the rules alone. It recomputes what the machine keeps.

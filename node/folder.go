@@ -30,7 +30,6 @@ func (f folder) peers() string           { return f.path("peers.json") }
 func (f folder) outputs() string         { return f.path("outputs") }
 func (f folder) audit() string           { return f.path("audit") }
 func (f folder) socket() string          { return f.path("holdfast.sock") }
-func (f folder) sandboxes() string       { return f.path("sandboxes") }
 
 // ErrNotInitialised is a data folder that holds no node yet.
 var ErrNotInitialised = errors.New("the data folder holds no node: run holdfast init for a new cluster, or holdfast join for an existing one")

@@ -211,7 +211,12 @@ func (n *Node) nodeChanged(id fsm.NodeID) {
 		n.fail(ErrRemoved)
 		return
 	}
-	go n.mux.CloseNode(string(id))
+	n.work.Go(func() {
+		n.mux.CloseNode(string(id))
+		if err := n.book.forget(string(id)); err != nil {
+			n.log.Warn("address book not stored", "error", err)
+		}
+	})
 }
 
 func (n *Node) restored(uint64) {

@@ -98,7 +98,6 @@ type run struct {
 	killed   time.Time
 	killedAt int
 	resumed  time.Time // first acknowledgement of a submission begun after the kill
-	failures []error
 }
 
 // Shares of the tasks at which something happens.

@@ -6,7 +6,6 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -148,7 +147,7 @@ func Eventually(t testing.TB, what string, cond func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatal(fmt.Sprintf("after %v still not: %s", Patience, what))
+			t.Fatalf("after %v still not: %s", Patience, what)
 		}
 	}
 }
