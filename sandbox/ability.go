@@ -23,7 +23,8 @@ type hostFacts struct {
 	seccomp     bool
 	landlock    int // ABI version, 0 is none
 	idmap       bool
-	appArmor    bool // it takes capabilities away in user namespaces of ordinary users
+	ids         [][2]int // ranges of user IDs that exist here: first, count
+	appArmor    bool     // it takes capabilities away in user namespaces of ordinary users
 }
 
 func readHostFacts() hostFacts {
@@ -48,8 +49,37 @@ func readHostFacts() hostFacts {
 	h.seccomp = err == nil
 	h.landlock = landlockABI()
 	h.appArmor = readNumber("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") > 0
+	if b, err := os.ReadFile("/proc/self/uid_map"); err == nil {
+		h.ids = parseIDMap(string(b))
+	}
 	h.idmap = h.atLeast(5, 12)
 	return h
+}
+
+// parseIDMap reads lines of "inside outside count".
+func parseIDMap(text string) (ids [][2]int) {
+	for line := range strings.Lines(text) {
+		var inside, outside, count int
+		if n, _ := fmt.Sscan(line, &inside, &outside, &count); n == 3 {
+			ids = append(ids, [2]int{inside, count})
+		}
+	}
+	return ids
+}
+
+// cannotMap says why the range of users cannot be used, or nil. In a container
+// with a user namespace of its own few IDs exist.
+func (h hostFacts) cannotMap(first, count int) *ErrCannotIsolate {
+	for _, r := range h.ids {
+		if first >= r[0] && first+count <= r[0]+r[1] {
+			return nil
+		}
+	}
+	return &ErrCannotIsolate{
+		Ability: "user_ids",
+		Reason:  fmt.Sprintf("user IDs %d to %d do not exist in the node's user namespace", first, first+count-1),
+		Remedy:  "set the range for attempts to one within /proc/self/uid_map, or run the node outside of the container",
+	}
 }
 
 func readNumber(file string) int {

@@ -83,6 +83,22 @@ func TestCannotIsolate(t *testing.T) {
 	}
 }
 
+func TestUserIDsMustExist(t *testing.T) {
+	host := hostFacts{ids: parseIDMap("         0          0 4294967295\n")}
+	if e := host.cannotMap(2_000_000_000, 65536); e != nil {
+		t.Error(e)
+	}
+	container := hostFacts{ids: parseIDMap("0 100000 1000\n1000 5000 65536\nrubbish\n")}
+	if e := container.cannotMap(1000, 65536); e != nil {
+		t.Error(e)
+	}
+	for _, c := range [][2]int{{2_000_000_000, 65536}, {999, 10}, {1000, 65537}} {
+		if e := container.cannotMap(c[0], c[1]); e == nil || e.Ability != "user_ids" {
+			t.Errorf("%v: %v", c, e)
+		}
+	}
+}
+
 func TestRemedyNamesAppArmor(t *testing.T) {
 	e := hostFacts{appArmor: true}.cannotLaunch(errors.New("x"))
 	if !strings.Contains(e.Remedy, "apparmor_restrict") {

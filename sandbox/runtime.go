@@ -101,6 +101,9 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 	}
 	r.cannot = r.host.missing()
 	if r.cannot == nil {
+		r.cannot = r.host.cannotMap(cfg.UIDBase, cfg.UIDCount)
+	}
+	if r.cannot == nil {
 		m, err := cgroup.Open(r.host.controllers, cfg.CgroupParent)
 		if err != nil {
 			r.cannot = cannotCgroup(err)
