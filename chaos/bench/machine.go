@@ -49,9 +49,10 @@ func describe(ctx context.Context, o options) machine {
 	}
 	m.Disk = filesystem(o.dir)
 	m.Fsync = syncTime(o.dir)
-	m.Holdfast, m.Etcd = "not built", "not installed"
+	m.Holdfast, m.Etcd = "holdfast not built", "not installed"
 	if out, err := program(ctx, o.binary, "version"); err == nil {
-		m.Holdfast, _, _ = strings.Cut(strings.TrimSpace(string(out)), "\n")
+		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		m.Holdfast = "holdfast " + strings.TrimSpace(strings.TrimPrefix(line, "Version"))
 	}
 	if v, err := etcd.Version(ctx); err == nil {
 		m.Etcd = v

@@ -68,6 +68,11 @@ func main() {
 	}
 }
 
+// quick is what -quick stands for.
+var quick = map[string]string{
+	"repeat": "1", "warmup": "300ms", "duration": "1s", "tasks": "20000", "kills": "2", "cuts": "1", "soak": "5s", "soak-clients": "64",
+}
+
 func parse(args []string, help io.Writer) (options, error) {
 	o := options{run: regexp.MustCompile("")}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -108,9 +113,14 @@ func parse(args []string, help io.Writer) (options, error) {
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q; see -help", f.Arg(0))
 	}
-	if o.quick {
-		o.repeat, o.warmup, o.duration, o.tasks = 1, 300*time.Millisecond, time.Second, 20_000
-		o.kills, o.cuts, o.soak, o.soakers = 2, 1, 5*time.Second, 64
+	if o.quick { // what was not said
+		set := map[string]bool{}
+		f.Visit(func(f *flag.Flag) { set[f.Name] = true })
+		for name, value := range quick {
+			if !set[name] {
+				_ = f.Set(name, value) // constants that parse
+			}
+		}
 	}
 	if o.repeat < 1 || o.clients < 1 || o.conns < 1 || o.duration <= 0 || o.tasks < 1000 || o.kills < 1 || o.cuts < 1 || o.soakers < 1 {
 		return o, errors.New("counts and durations must be positive, and tasks at least 1,000")

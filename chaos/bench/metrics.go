@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,18 +84,55 @@ func parseMetrics(text string) samples {
 	return out
 }
 
-// elections are how many this cluster's nodes have begun, by cause.
-func elections(ctx context.Context, nodes []*cluster.Node) (map[string]float64, error) {
-	const name = "holdfast_consensus_elections_total"
-	out := map[string]float64{}
+// counters are the sums over nodes of one metric, by its labels, as in
+// cause="timer".
+func counters(ctx context.Context, nodes []*cluster.Node, name string) (samples, error) {
+	out := samples{}
 	for _, n := range nodes {
 		m, err := metrics(ctx, n)
 		if err != nil {
 			return nil, err
 		}
-		for _, cause := range []string{"timer", "evidence", "transfer"} {
-			out[cause] += m[fmt.Sprintf("%s{cause=%q}", name, cause)]
+		for k, v := range m {
+			if labels, ok := strings.CutPrefix(k, name); ok {
+				out[strings.Trim(labels, "{}")] += v
+			}
 		}
 	}
 	return out, nil
+}
+
+// The counters that tell why a leader was replaced.
+const (
+	electionsMetric = "holdfast_consensus_elections_total"
+	evidenceMetric  = "holdfast_consensus_evidence_total"
+	byTimer         = `cause="timer"`
+	byEvidence      = `cause="evidence"`
+)
+
+// since is what was added to counters.
+func (s samples) since(before samples) samples {
+	out := samples{}
+	for k, v := range s {
+		if v != before[k] {
+			out[k] = v - before[k]
+		}
+	}
+	return out
+}
+
+func (s samples) sum() (total float64) {
+	for _, v := range s {
+		total += v
+	}
+	return total
+}
+
+// String lists the counters in order.
+func (s samples) String() string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(s)) {
+		out = append(out, fmt.Sprintf("%v %s", s[k], strings.ReplaceAll(k, `"`, "")))
+	}
+	return strings.Join(out, "; ")
 }

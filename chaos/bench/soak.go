@@ -34,7 +34,7 @@ func runSoak(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop(c, folder(c))) }()
-	before, err := elections(ctx, c.Nodes)
+	before, err := reasons(ctx, c.Nodes)
 	if err != nil {
 		return err
 	}
@@ -44,30 +44,32 @@ func runSoak(ctx context.Context, b *bench) (err error) {
 	}
 	defer stopHogs()
 	tally := b.soakLoad(ctx, c)
-	after, err := elections(ctx, c.Nodes)
+	after, err := reasons(ctx, c.Nodes)
 	if err != nil {
 		return err
 	}
 	for _, text := range tally.examples() {
 		b.set.Note("soak-failed", "%s", text)
 	}
-	for cause, n := range after {
-		if n > before[cause] {
-			b.set.Note("soak-elections", "%v by %s", n-before[cause], cause)
-		}
+	begun, seen := after[0].since(before[0]), after[1].since(before[1])
+	if len(begun)+len(seen) > 0 {
+		b.set.Note("soak-elections", "%s (evidence: %s)", begun, seen)
 	}
 	return errors.Join(
-		b.set.Add("soak-elections", sum(after)-sum(before)), b.set.Add("soak-503", float64(tally.unavailable)),
+		b.set.Add("soak-elections", begun.sum()), b.set.Add("soak-503", float64(tally.unavailable)),
 		b.set.Add("soak-failed", float64(tally.failed)), b.set.Add("soak-429", float64(tally.refused)),
 		b.set.Add("soak-rate", float64(tally.done)/b.soak.Seconds()), ctx.Err(),
 	)
 }
 
-func sum(m map[string]float64) (total float64) {
-	for _, v := range m {
-		total += v
+// reasons are the counters of elections and of evidence.
+func reasons(ctx context.Context, nodes []*cluster.Node) (out [2]samples, err error) {
+	for i, name := range []string{electionsMetric, evidenceMetric} {
+		if out[i], err = counters(ctx, nodes, name); err != nil {
+			return out, err
+		}
 	}
-	return total
+	return out, nil
 }
 
 // burn keeps cores busy with processes of the same priority as the nodes.

@@ -70,7 +70,7 @@ func (t *trial) run(ctx context.Context) (outcome, error) {
 			others = append(others, n)
 		}
 	}
-	before, err := elections(ctx, others)
+	before, err := counters(ctx, others, electionsMetric)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -78,7 +78,7 @@ func (t *trial) run(ctx context.Context) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	after, err := elections(ctx, others)
+	after, err := counters(ctx, others, electionsMetric)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -93,7 +93,8 @@ func (t *trial) run(ctx context.Context) (outcome, error) {
 	case <-ctx.Done():
 		return outcome{}, ctx.Err()
 	}
-	return outcome{gap, after["evidence"] - before["evidence"], after["timer"] - before["timer"]}, nil
+	begun := after.since(before)
+	return outcome{gap, begun[byEvidence], begun[byTimer]}, nil
 }
 
 // gap loads the nodes that stay, breaks the leader and returns the time to the

@@ -69,3 +69,15 @@ func TestTreeOfSelf(t *testing.T) {
 		t.Fatalf("%+v", u)
 	}
 }
+
+func TestHostUsesWhatItsProcessesUse(t *testing.T) {
+	before, err := Host()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := before + 20*time.Millisecond; before < end; {
+		if before, err = Host(); err != nil { // this loop uses it
+			t.Fatal(err)
+		}
+	}
+}

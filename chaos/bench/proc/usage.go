@@ -123,3 +123,28 @@ func read(pid int) (Usage, error) {
 	}
 	return u, nil
 }
+
+// Host is the CPU time that all processes and the kernel have used since the
+// machine's start, over all cores.
+func Host() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	f := strings.Fields(line)
+	if len(f) < 8 || f[0] != "cpu" {
+		return 0, fmt.Errorf("/proc/stat begins with %q", line)
+	}
+	var total time.Duration
+	for i, v := range f[1:8] { // user, nice, system, idle, iowait, irq, softirq
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		if i != 3 && i != 4 {
+			total += time.Duration(n) * tick
+		}
+	}
+	return total, nil
+}
