@@ -131,6 +131,7 @@ func TestIdentityTestCanFail(t *testing.T) {
 		{ctlCaps, "CapBnd: 0000000000000000"},
 		{ctlNoNewPrivs, "NoNewPrivs: 1"},
 		{ctlSeccomp, "Seccomp: 2"},
+		{ctlUser | ctlNested, "Uid: 1000 1000 1000 1000"}, // the limit would be the launcher's
 	} {
 		// Without privileges, no_new_privs is what lets seccomp and Landlock in.
 		off := c.off

@@ -21,10 +21,9 @@ const (
 	ctlCaps
 	ctlNoNewPrivs
 	ctlSeccomp
-	ctlUser    // user ID of its own and nested user namespace
-	ctlMask    // covers over parts of proc
-	ctlPrivate // own root: pivot
-	ctlNested  // no user namespaces below
+	ctlUser   // user ID of its own and nested user namespace
+	ctlMask   // covers over parts of proc
+	ctlNested // no user namespaces below
 	ctlLandlock
 	ctlCgroups // handled by the node, as is the next
 	ctlGrants  // read-only grants
@@ -189,7 +188,6 @@ func (s *script) grant(m mountTarget, stage string, fd int) {
 
 // pivot enters the new root and lets go of the launcher's.
 func (s *script) pivot() {
-	s.group = ctlPrivate
 	s.do("enter the root", unix.SYS_CHDIR, baseStage)
 	s.do("pivot", unix.SYS_PIVOT_ROOT, ".", ".")
 	s.do("drop the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
