@@ -116,6 +116,8 @@ func (n *Node) serveAPI() error {
 		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.cert.Get(), nil },
 	}
+	// Not the node's own context: what is short may still end well.
+	n.asked, n.endAll = context.WithCancel(context.WithoutCancel(n.ctx))
 	n.serveHTTP(server, tls.NewListener(n.tcp, conf))
 	n.serveHTTP(server, n.unix)
 	return nil
@@ -123,6 +125,7 @@ func (n *Node) serveAPI() error {
 
 func (n *Node) serveHTTP(handler http.Handler, l net.Listener) {
 	s := api.NewHTTPServer(handler, n.log.Named("http"), auth.ConnContext)
+	s.BaseContext = func(net.Listener) context.Context { return n.asked }
 	n.api = append(n.api, s)
 	n.serving.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -82,6 +82,8 @@ type Node struct {
 
 	server  atomic.Pointer[api.Server] // nil until the API serves
 	api     []*http.Server
+	asked   context.Context // of every request over HTTP; outlives ctx by a moment
+	endAll  context.CancelFunc
 	tcp     net.Listener
 	unix    net.Listener
 	serving sync.WaitGroup

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,6 +12,7 @@ import (
 const (
 	transferPatience = 3 * time.Second
 	apiPatience      = 5 * time.Second
+	requestGrace     = 200 * time.Millisecond // for what waits for a commit at most
 	leavePatience    = time.Second
 )
 
@@ -91,12 +94,8 @@ func (n *Node) release() error {
 		n.stopWorker()
 		<-n.workerDone
 	}
-	for _, s := range n.api {
-		ctx, cancel := context.WithTimeout(context.Background(), apiPatience) // the node's own end
-		if err := s.Shutdown(ctx); err != nil {
-			errs = append(errs, s.Close()) // waits and streams that do not end by themselves
-		}
-		cancel()
+	if !n.stopAPI() {
+		n.log.Warn("requests were cut off that did not end by themselves", "after", apiPatience)
 	}
 	n.serving.Wait()
 	if n.tcp != nil && len(n.api) == 0 {
@@ -135,4 +134,30 @@ func (n *Node) release() error {
 		errs = append(errs, n.store.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// stopAPI takes no more requests and ends those that there are: after a moment
+// for the short ones, waits, streams and followed outputs end with their
+// context. It tells whether all did.
+func (n *Node) stopAPI() bool {
+	if len(n.api) == 0 {
+		return true
+	}
+	defer n.endAll()
+	grace := time.AfterFunc(requestGrace, n.endAll)
+	defer grace.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), apiPatience) // the node's own end
+	defer cancel()
+	var servers sync.WaitGroup
+	var forced atomic.Bool
+	for _, s := range n.api {
+		servers.Go(func() {
+			if err := s.Shutdown(ctx); err != nil {
+				forced.Store(true)
+				_ = s.Close() // what cannot even be closed ends with the process
+			}
+		})
+	}
+	servers.Wait()
+	return !forced.Load()
 }
