@@ -49,6 +49,10 @@ func readHostFacts() hostFacts {
 	h.seccomp = err == nil
 	h.landlock = landlockABI()
 	h.appArmor = readNumber("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") > 0
+	const debian = "/proc/sys/kernel/unprivileged_userns_clone"
+	if _, err := os.Stat(debian); err == nil {
+		h.usernsOff = readNumber(debian) == 0
+	}
 	if b, err := os.ReadFile("/proc/self/uid_map"); err == nil {
 		h.ids = parseIDMap(string(b))
 	}
@@ -130,8 +134,11 @@ func (h hostFacts) abilities() []Ability {
 	add("privilege", h.root && len(lacking) == 0, true, detail, remedyRoot)
 	// mount_setattr is of 5.12; the rest (clone3, openat2, close_range) is older.
 	add("kernel", h.atLeast(5, 12), true, fmt.Sprintf("Linux %d.%d", h.kernel[0], h.kernel[1]), "run Linux 5.12 or newer")
-	add("user_namespace", h.userns > 0, true, fmt.Sprintf("user.max_user_namespaces is %d", h.userns),
-		"sysctl -w user.max_user_namespaces=15000, and on a restricting distribution allow them in its security module")
+	if h.usernsOff {
+		add("user_namespace", false, true, "kernel.unprivileged_userns_clone is 0", "sysctl -w kernel.unprivileged_userns_clone=1")
+	} else {
+		add("user_namespace", h.userns > 0, true, fmt.Sprintf("user.max_user_namespaces is %d", h.userns), "sysctl -w user.max_user_namespaces=15000")
+	}
 	for _, c := range []string{cgroup.Memory, cgroup.CPU, cgroup.PIDs} {
 		l, ok := h.controllers[c]
 		detail := "not found"

@@ -12,6 +12,7 @@ import (
 
 // base is what the launcher's root holds for every sandbox to bind or repeat.
 type base struct {
+	at    string            // while it is built: a folder of the host, in our own mount namespace
 	dirs  []string          // bound read-only, with what is mounted below
 	links map[string]string // repeated, for example /bin -> usr/bin
 	masks []string          // files of /proc to cover with /dev/null
@@ -24,10 +25,7 @@ const (
 	baseEmpty = "/empty"
 )
 
-const (
-	roFlags  = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
-	basePlan = "/tmp" // of the host, in our own mount namespace
-)
+const roFlags = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
 
 // buildBase assembles the base on a private tmpfs, pivots into it and drops the
 // host's tree.
@@ -36,8 +34,17 @@ func buildBase() (base, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return b, fmt.Errorf("make mounts private: %w", err)
 	}
-	// Any folder would do as a mount point; the host does not see it.
-	if err := unix.Mount("tmpfs", basePlan, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=4m,nr_inodes=4k,mode=755"); err != nil {
+	// Any folder that we do not need does as a mount point; the host does not see it.
+	for _, dir := range []string{"/tmp", "/mnt", "/srv", "/media", "/opt"} {
+		if st, err := os.Lstat(dir); err == nil && st.IsDir() {
+			b.at = dir
+			break
+		}
+	}
+	if b.at == "" {
+		return b, errors.New("build the base: there is neither /tmp nor /mnt, /srv, /media or /opt: make one of them")
+	}
+	if err := unix.Mount("tmpfs", b.at, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=4m,nr_inodes=4k,mode=755"); err != nil {
 		return b, fmt.Errorf("mount the base: %w", err)
 	}
 	for _, build := range []func(*base) error{systemDirs, etc, devices, emptyDirs, procfs} {
@@ -45,7 +52,7 @@ func buildBase() (base, error) {
 			return b, err
 		}
 	}
-	if err := unix.Chdir(basePlan); err != nil {
+	if err := unix.Chdir(b.at); err != nil {
 		return b, fmt.Errorf("enter the base: %w", err)
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
@@ -78,10 +85,10 @@ func systemDirs(b *base) error {
 			}
 			b.links[dir] = to
 		case st.IsDir():
-			if err := os.Mkdir(basePlan+dir, 0o755); err != nil {
+			if err := os.Mkdir(b.at+dir, 0o755); err != nil {
 				return err
 			}
-			if err := bindReadOnly(dir, basePlan+dir); err != nil {
+			if err := bindReadOnly(dir, b.at+dir); err != nil {
 				return err
 			}
 			b.dirs = append(b.dirs, dir)
@@ -115,7 +122,7 @@ var etcFiles = map[string]string{
 var etcShared = []string{"ld.so.cache", "alternatives"}
 
 func etc(b *base) error {
-	dir := basePlan + "/etc"
+	dir := b.at + "/etc"
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -159,7 +166,7 @@ func selfBind(dir string) error {
 }
 
 func devices(b *base) error {
-	dir := basePlan + "/dev"
+	dir := b.at + "/dev"
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -189,9 +196,9 @@ func devices(b *base) error {
 	return selfBind(dir)
 }
 
-func emptyDirs(*base) error {
+func emptyDirs(b *base) error {
 	for _, dir := range []string{baseStage, baseEmpty, "/proc"} {
-		if err := os.Mkdir(basePlan+dir, 0o555); err != nil {
+		if err := os.Mkdir(b.at+dir, 0o555); err != nil {
 			return err
 		}
 	}
@@ -201,16 +208,16 @@ func emptyDirs(*base) error {
 // procfs mounts a whole proc: the kernel lets a sandbox mount its own only
 // while an unmasked one is in sight.
 func procfs(b *base) error {
-	if err := unix.Mount("proc", basePlan+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+	if err := unix.Mount("proc", b.at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount proc (a container with a masked /proc forbids it: run it with an unmasked one): %w", err)
 	}
 	for _, f := range []string{"kcore", "keys", "key-users", "kmsg", "latency_stats", "timer_list", "timer_stats", "sched_debug", "sysrq-trigger", "cmdline"} {
-		if _, err := os.Lstat(basePlan + "/proc/" + f); err == nil {
+		if _, err := os.Lstat(b.at + "/proc/" + f); err == nil {
 			b.masks = append(b.masks, "/proc/"+f)
 		}
 	}
 	for _, d := range []string{"acpi", "asound", "bus", "driver", "firmware", "fs", "irq", "scsi"} {
-		if _, err := os.Lstat(basePlan + "/proc/" + d); err == nil {
+		if _, err := os.Lstat(b.at + "/proc/" + d); err == nil {
 			b.voids = append(b.voids, "/proc/"+d)
 		}
 	}

@@ -35,6 +35,7 @@ type launcher struct {
 	ignored  []int // signals that the node's parent had ignored, for example by nohup
 	limits   []rlimit
 
+	until    int64 // the sandboxes' deadline, ns of CLOCK_BOOTTIME; 0 = none
 	buf, oob []byte
 }
 
@@ -103,8 +104,11 @@ func taskLimits() []rlimit {
 
 // serve answers one request.
 func (l *launcher) serve() error {
+	if err := l.armDeadline(); err != nil {
+		return err
+	}
 	n, oobn, flags, _, err := unix.Recvmsg(launcherSock, l.buf, l.oob, unix.MSG_CMSG_CLOEXEC)
-	if errors.Is(err, unix.EINTR) {
+	if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) { // a signal, or the deadline
 		return nil
 	}
 	if err != nil || n == 0 {
@@ -132,6 +136,8 @@ func (l *launcher) serve() error {
 		fd, err = l.start(req, fds)
 	case kindAttach:
 		err = l.attach(req, fds)
+	case kindHold:
+		l.until = req.Until
 	case kindOwner:
 		fd, err = l.ownerNamespace(req)
 	default:

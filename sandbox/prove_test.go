@@ -77,6 +77,11 @@ func TestCannotIsolate(t *testing.T) {
 		}
 	}
 	h := able
+	h.usernsOff = true
+	if m := h.missing(); m == nil || !strings.Contains(m.Remedy, "unprivileged_userns_clone=1") {
+		t.Errorf("%+v", m)
+	}
+	h = able
 	h.caps &^= 1 << 21 // CAP_SYS_ADMIN
 	if m := h.missing(); m == nil || !strings.Contains(m.Reason, "CAP_SYS_ADMIN") {
 		t.Errorf("%+v", m)

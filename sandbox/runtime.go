@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -54,6 +55,11 @@ type Runtime struct {
 	wg        sync.WaitGroup
 	closeOnce sync.Once
 
+	holdUntil atomic.Int64  // see Extend; 0 = never called
+	holdNews  chan struct{} // holdUntil has changed
+	stopHold  chan struct{} // closed by Close
+	holding   sync.WaitGroup
+
 	launching sync.Mutex // held while a launcher starts; before mu
 
 	mu       sync.Mutex
@@ -98,6 +104,8 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 		off:      off,
 		living:   map[string]*Sandbox{},
 		slots:    newSlots(cfg.UIDCount),
+		holdNews: make(chan struct{}, 1),
+		stopHold: make(chan struct{}),
 	}
 	r.cannot = r.host.missing()
 	if r.cannot == nil {
@@ -115,6 +123,7 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 			r.cannot = r.host.cannotLaunch(err)
 		}
 	}
+	r.holding.Go(r.keepHold)
 	if r.cannot != nil {
 		r.log.Warn("this machine cannot run tasks", "ability", r.cannot.Ability, "reason", r.cannot.Reason, "remedy", r.cannot.Remedy)
 	}
@@ -154,6 +163,14 @@ func (r *Runtime) launch() (*launcherClient, error) {
 	l, err := startLauncher(r.uidBase, r.uidCount)
 	if err != nil {
 		return nil, err
+	}
+	// A deadline that has passed belongs to the last launcher's sandboxes; the
+	// next Extend reaches this one before anything may start in it.
+	if until := r.holdUntil.Load(); until > bootNanos() {
+		if err := l.hold(until); err != nil {
+			l.Close()
+			return nil, err
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,6 +215,8 @@ func (r *Runtime) Close() error {
 			s.Kill(EndShutdown)
 		}
 		r.wg.Wait()
+		close(r.stopHold)
+		r.holding.Wait()
 		if r.pool != nil { // nobody starts one any more
 			r.pool.close()
 		}

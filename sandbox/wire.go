@@ -28,12 +28,14 @@ type request struct {
 	OwnerGID uint32        `json:"owner_gid,omitempty"`
 	Explain  bool          `json:"explain,omitempty"` // name Step of what would be run, and run nothing
 	Step     int           `json:"step,omitempty"`
+	Until    int64         `json:"until,omitempty"` // kindHold: ns of CLOCK_BOOTTIME
 }
 
 // Kinds of request.
 const (
 	kindSandbox = "sandbox" // an init; answered with its pidfd
 	kindOwner   = "owner"   // a user namespace for an idmapped mount; answered with it
+	kindHold    = "hold"    // the deadline of every sandbox
 	kindAttach  = "attach"  // grants for a waiting init; its pidfd comes in the place of the cgroups
 )
 
