@@ -17,7 +17,8 @@ type hostFacts struct {
 	root        bool // effective user 0 with the capabilities that follow
 	caps        uint64
 	kernel      [2]int
-	userns      int // user.max_user_namespaces
+	userns      int  // user.max_user_namespaces
+	usernsOff   bool // Debian's kernel.unprivileged_userns_clone is 0
 	controllers map[string]cgroup.Location
 	cgroupErr   error
 	seccomp     bool
