@@ -9,13 +9,15 @@ import (
 	"holdfast/fsm"
 )
 
-// fastFlush is the audit's view of the requests that were read together. One
-// record per task would cost more than the task's whole way through this node
-// (two JSON encodings and a MAC), so there is one per flush, with the tasks
-// that it made, written when its last request has an outcome; and a note for
-// each kind of refusal, with how many there were. A flush is a few
-// milliseconds of one session: who, from where, what and how many are exact,
-// the time is that of the last outcome.
+// fastFlush is the audit's view of the requests that were read together. A
+// record takes 4 us (two JSON encodings and a MAC), more than all the rest that
+// this package does for a task, and one goroutine writes them all. So there is
+// one per flush, with the tasks that it made, written when its last request has
+// an outcome; and a note for each kind of refusal, with how many there were. A
+// flush is a few milliseconds of one session: who, from where, what and how
+// many are exact, the time is that of the last outcome. With 64 callers a
+// record stands for some 20 tasks, with 1024 for more than 100
+// (BenchmarkFastQUIC tells), which leaves 0.2 us for each or less.
 type fastFlush struct {
 	f       *fastSession
 	started time.Time
