@@ -23,7 +23,13 @@ func TestSandboxesEndWithTheirHold(t *testing.T) {
 		}
 		<-l.dead
 		r.Extend(time.Hour)
-		wantExit(t, runSpec(t, r, shell("exit 3")), 3)
+		next, err := r.Start(t.Context(), withDefaults(shell("exit 3")), Streams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res := next.Wait(); res.Reason != EndExit || res.ExitCode != 3 {
+			t.Fatalf("the next sandbox ended with %+v", res)
+		}
 	})
 }
 
