@@ -13,7 +13,12 @@ import (
 )
 
 // executor runs attempts in this host's sandboxes.
-type executor struct{ runtime *sandbox.Runtime }
+type executor struct {
+	runtime *sandbox.Runtime
+	// late is how much longer than the worker's own deadline the sandboxes
+	// hold: the worker, if it can, ends them in good order first.
+	late time.Duration
+}
 
 // Start starts an attempt's command.
 func (e executor) Start(ctx context.Context, run worker.Run, stdout, stderr io.Writer) (worker.Sandbox, error) {
@@ -46,9 +51,10 @@ func (e executor) Start(ctx context.Context, run worker.Run, stdout, stderr io.W
 	return running{sb, cancel}, nil
 }
 
-// Extend has nothing to do: sandboxes die with this process, and the worker
-// kills them when its lease is over.
-func (e executor) Extend(time.Duration) {}
+// Extend keeps the sandboxes alive with the lease. When this process is
+// stopped and cannot kill them, they end by themselves, before anybody else is
+// given their tasks.
+func (e executor) Extend(d time.Duration) { e.runtime.Extend(d + e.late) }
 
 type running struct {
 	*sandbox.Sandbox

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -28,7 +29,8 @@ func (n *Node) attempts() worker.Executor {
 	if n.parts.executor != nil {
 		return n.parts.executor
 	}
-	return executor{n.sandbox}
+	// The worker stops a sixth of a lease early; half of that is left.
+	return executor{runtime: n.sandbox, late: time.Duration(n.cfg.Lease) / 12}
 }
 
 // abilities are what this host's sandboxes can do.
