@@ -17,6 +17,8 @@ import (
 // binary is the holdfast that the pages talk about.
 var binary string
 
+var given = flag.String("binary", "", "path of a holdfast to try, instead of building it")
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -26,7 +28,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if testing.Short() {
+	if binary = *given; testing.Short() || binary != "" {
 		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "holdfast-docs-")
