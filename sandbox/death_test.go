@@ -48,8 +48,16 @@ func runNode(parent string) {
 		}
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(pids)
-	select {}
+	if os.Getenv("HOLDFAST_HOLD") == "" {
+		select {}
+	}
+	for range time.Tick(50 * time.Millisecond) {
+		r.Extend(testHold)
+	}
 }
+
+// testHold is what a node with HOLDFAST_HOLD extends its sandboxes' life by.
+const testHold = 2 * time.Second
 
 // neverEnds is a context for a process that is killed.
 type neverEnds struct{}
@@ -158,6 +166,38 @@ func TestKilledWhileStopped(t *testing.T) {
 		}
 	}
 	wantGone(t, pids)
+	_ = node.Wait()
+	r, err := New(Config{CgroupParent: parent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.RemoveStale(); err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A stopped node cannot kill its sandboxes, and loses its lease all the same.
+// guards P3
+func TestStoppedNodeLosesItsSandboxes(t *testing.T) {
+	needRoot(t)
+	t.Setenv("HOLDFAST_HOLD", "1")
+	parent := newParent()
+	node, pids := startNode(t, parent)
+	began := time.Now()
+	eventually(t, "extensions outlast the first hold", func() bool { return time.Since(began) > testHold+testHold/2 })
+	for _, pid := range pids {
+		if _, err := os.Stat(fmt.Sprint("/proc/", pid)); err != nil {
+			t.Errorf("process %d died while the node extended", pid)
+		}
+	}
+	if err := node.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	wantGone(t, pids)
+	_ = node.Process.Kill()
 	_ = node.Wait()
 	r, err := New(Config{CgroupParent: parent})
 	if err != nil {

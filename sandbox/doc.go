@@ -26,6 +26,9 @@
 // comes. Where the pool is empty or a grant is writable, the same code runs
 // cold.
 //
+// A node that is stopped, not dead, cannot kill anything: Extend gives the
+// launcher a deadline, at which it takes every sandbox along.
+//
 // # The walls
 //
 // Each is tested with the others up, and most also by switching it off:
@@ -58,7 +61,8 @@
 //
 // A Sandbox has one goroutine (watch) until its end, and one per stream. A
 // Runtime has one per launcher, bound to the thread that started it,
-// and one that fills the pool, from the first Start to Close.
+// one that passes deadlines on to it, and one that fills the pool, from the first
+// Start to Close.
 // Lock order: Runtime.launching, Runtime.mu; launcherClient.mu and Sandbox.mu
 // are leaves, held while none of the others is taken.
 //
