@@ -18,6 +18,8 @@ import (
 const (
 	// helloTimeout bounds the wait for a stranger's first message.
 	helloTimeout = 5 * time.Second
+	// maxHello bounds what a stranger can make a node hold.
+	maxHello = 16 << 10
 	// partingTimeout bounds the last words to a client that does not read.
 	partingTimeout = time.Second
 	// recheck is how long a token that was revoked keeps a silent session. A
@@ -76,6 +78,7 @@ func (f *fastSession) greet(p *problem) error {
 		return fmt.Errorf("api: read a client's hello: %w", errors.Join(err, welcome(s, f.conn, newProblem(client.CodeInvalid, "the hello cannot be read"))))
 	}
 	_ = f.conn.SetReadDeadline(time.Time{})
+	f.in.most = frames.MaxFrame
 	f.credential.Header.Set("Authorization", "Bearer "+h.Token)
 	if p == nil {
 		f.principal, f.role, p = f.authenticate()

@@ -69,7 +69,14 @@ func (f *fastSession) run(ctx context.Context, group []fastRequest) error {
 		}
 		return nil
 	}
-	fl := &fastFlush{f: f, started: now, left: len(group), newest: s.newest()}
+	fl := &fastFlush{f: f, started: now, left: len(group)}
+	whole := false
+	defer func() {
+		if !whole { // a panic: not every request will have an outcome, so that the flush does not end by itself
+			s.cfg.Audit.End(f.principal, f.source, s.fastOps[0].id, requests(len(group)), client.CodeInternal)
+		}
+	}()
+	fl.newest = s.newest()
 	good := f.admit(group, fl)
 	deadline := now.Add(s.limits.ProposeTimeout)
 	calls := make([]fastCall, len(good))
@@ -78,6 +85,7 @@ func (f *fastSession) run(ctx context.Context, group []fastRequest) error {
 		*c = fastCall{flush: fl, op: q.op, number: q.number, size: q.size, cmd: q.cmd, keyed: q.key != ""}
 		s.cfg.Backend.ProposeAsync(deadline, q.cmd, c.done)
 	}
+	whole = true
 	return nil
 }
 

@@ -21,6 +21,7 @@ const (
 // so that what is paid per read is paid once for all of them.
 type fastReader struct {
 	r      io.Reader
+	most   uint32 // bytes of a frame
 	buf    []byte
 	lo, hi int // what was read and not taken
 }
@@ -52,8 +53,8 @@ func (r *fastReader) take() ([]byte, error) {
 		return nil, nil
 	}
 	n := binary.BigEndian.Uint32(r.buf[r.lo:])
-	if n > frames.MaxFrame {
-		return nil, fmt.Errorf("%w: it says %d bytes, at most %d", frames.ErrTooLarge, n, frames.MaxFrame)
+	if n > r.most {
+		return nil, fmt.Errorf("%w: it says %d bytes, at most %d", frames.ErrTooLarge, n, r.most)
 	}
 	if uint32(r.hi-r.lo-fastHeader) < n {
 		return nil, nil

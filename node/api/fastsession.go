@@ -50,7 +50,7 @@ type fastSession struct {
 
 func newFastSession(s *server, conn FastConn, source string) *fastSession {
 	f := &fastSession{
-		s: s, conn: conn, source: source, kick: make(chan struct{}, 1), in: fastReader{r: conn},
+		s: s, conn: conn, source: source, kick: make(chan struct{}, 1), in: fastReader{r: conn, most: maxHello},
 		credential: http.Request{Header: http.Header{}, RemoteAddr: source}, heard: s.cfg.Now(),
 	}
 	f.room = sync.NewCond(&f.mu)
@@ -60,6 +60,7 @@ func newFastSession(s *server, conn FastConn, source string) *fastSession {
 // serve runs an authenticated session to its end.
 func (f *fastSession) serve(ctx context.Context) error {
 	ctx, f.end = context.WithCancelCause(ctx)
+	defer f.end(context.Canceled) // of a panic: the writer must not stay
 	cut := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(cut)
