@@ -185,7 +185,8 @@ func (r *Runtime) launch() (*launcherClient, error) {
 // RemoveStale kills and removes what a dead predecessor with the same
 // CgroupParent left behind, and says how many sandboxes that was. Mounts, pid
 // namespaces and their processes died with the predecessor's launcher; what
-// remains are cgroups. Call it before the first Start.
+// remains are cgroups. Empty cgroups of other nodes that died on this machine
+// and never came back go too. Call it before the first Start.
 func (r *Runtime) RemoveStale() (int, error) {
 	if r.cgroups == nil {
 		return 0, nil
@@ -195,6 +196,9 @@ func (r *Runtime) RemoveStale() (int, error) {
 	r.mu.Unlock()
 	if late {
 		return 0, errors.New("remove stale sandboxes: our own are alive; it must come before the first start")
+	}
+	if n := r.cgroups.SweepOrphans(); n > 0 {
+		r.log.Info("removed empty cgroups of nodes that are dead", "nodes", n)
 	}
 	return r.cgroups.Stale()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // tree makes a file tree that looks like a cgroup file system. Directories made
@@ -255,5 +256,105 @@ func TestRealGroups(t *testing.T) {
 	}
 	if left, _ := filepath.Glob("/sys/fs/cgroup/*/holdfast-" + name); left != nil {
 		t.Errorf("%v are left", left)
+	}
+}
+
+// Groups of a node that died and never came back are removed by another; those
+// of a living node are not.
+func TestSweepOrphans(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("CI must run the sandbox's tests as root")
+		}
+		t.Skip("needs root")
+	}
+	h, err := ReadHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	loc := Detect(h)
+	open := func(name string) *Manager {
+		m, err := Open(loc, fmt.Sprintf("test-sweep-%d-%s", os.Getpid(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	dead, living, sweeper := open("dead"), open("living"), open("sweeper")
+	for _, m := range []*Manager{dead, living} {
+		if _, err := m.Create("a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unix.Close(dead.lock) // as its process's death would
+	dead.lock = -1
+	if n := sweeper.SweepOrphans(); n < 1 { // other dead nodes of this machine count too
+		t.Errorf("swept %d", n)
+	}
+	for _, h := range dead.hier {
+		if _, err := os.Stat(h.dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the dead node's %s: %v", h.dir, err)
+		}
+	}
+	for _, h := range living.hier {
+		if _, err := os.Stat(filepath.Join(h.dir, "a")); err != nil {
+			t.Errorf("the living node's group: %v", err)
+		}
+	}
+	if _, err := living.Stale(); err != nil {
+		t.Error(err)
+	}
+	for _, m := range []*Manager{living, sweeper} {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Nodes that start while others sweep always get their groups.
+func TestOpenAgainstSweepers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root") // TestSweepOrphans fails in CI
+	}
+	h, err := ReadHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	loc := Detect(h)
+	sweeper, err := Open(loc, fmt.Sprintf("test-sweeper-%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				sweeper.SweepOrphans()
+			}
+		}
+	}()
+	for i := range 50 {
+		m, err := Open(loc, fmt.Sprintf("test-swept-%d-%d", os.Getpid(), i%3))
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		g, err := m.Create("a")
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if err := errors.Join(g.Remove(), m.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	<-done
+	if err := sweeper.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -48,24 +48,78 @@ func Open(loc map[string]Location, name string) (*Manager, error) {
 		}
 		m.hier = append(m.hier, hierarchy{version: l.Version, dir: dir, base: l.Base, leaf: l.Leaf, controllers: []string{c}})
 	}
-	for _, h := range m.hier {
-		if err := h.open(); err != nil {
+	for range openTries {
+		err := m.tryOpen()
+		if err == nil {
+			return m, nil
+		}
+		if !errors.Is(err, ErrBusy) && !errors.Is(err, errSwept) {
 			return nil, err
 		}
+		time.Sleep(openPause)
 	}
-	fd, err := unix.Open(m.hier[0].dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return nil, fmt.Errorf("%w: %s", ErrBusy, m.hier[0].dir)
+}
+
+const (
+	// A parent is in use for a moment while another node looks whether it is an
+	// orphan. 20 tries are 0.2 s.
+	openTries = 20
+	openPause = 10 * time.Millisecond
+)
+
+var errSwept = errors.New("another node removed the parent group while it was made")
+
+// tryOpen makes the parents and locks the first.
+func (m *Manager) tryOpen() error {
+	for _, h := range m.hier {
+		if err := h.open(); err != nil {
+			return err
+		}
+	}
+	fd, err := lockDir(m.hier[0].dir)
 	if err != nil {
-		return nil, fmt.Errorf("open cgroup %s: %w", m.hier[0].dir, err)
+		return err
+	}
+	// An orphan's sweeper may have been between our mkdir and our lock.
+	var locked, now unix.Stat_t
+	err = unix.Fstat(fd, &locked)
+	for i, h := range m.hier {
+		if err == nil {
+			err = unix.Stat(h.dir, &now)
+		}
+		if err == nil && i == 0 && now.Ino != locked.Ino {
+			err = unix.ENOENT
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		if errors.Is(err, unix.ENOENT) {
+			return errSwept
+		}
+		return fmt.Errorf("look at cgroup %s: %w", m.hier[0].dir, err)
+	}
+	m.lock = fd
+	return nil
+}
+
+// lockDir locks a parent group; ErrBusy when another process holds it.
+func lockDir(dir string) (int, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return -1, errSwept
+	}
+	if err != nil {
+		return -1, fmt.Errorf("open cgroup %s: %w", dir, err)
 	}
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		unix.Close(fd)
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: %s", ErrBusy, m.hier[0].dir)
+			return -1, fmt.Errorf("%w: %s", ErrBusy, dir)
 		}
-		return nil, fmt.Errorf("lock cgroup %s: %w", m.hier[0].dir, err)
+		return -1, fmt.Errorf("lock cgroup %s: %w", dir, err)
 	}
-	m.lock = fd
-	return m, nil
+	return fd, nil
 }
 
 func (h hierarchy) open() error {
@@ -148,6 +202,52 @@ func (m *Manager) Stale() (int, error) {
 		}
 	}
 	return len(ids), errors.Join(errs...)
+}
+
+// SweepOrphans removes the empty groups of nodes that died and never came back,
+// and says how many nodes those were. A parent without a lock has no owner; its
+// processes died with their launcher, and a group that still has some stays.
+func (m *Manager) SweepOrphans() int {
+	names := map[string]bool{}
+	for _, h := range m.hier {
+		found, _ := filepath.Glob(filepath.Join(h.base, "holdfast-*"))
+		for _, dir := range found {
+			names[filepath.Base(dir)] = true
+		}
+	}
+	delete(names, filepath.Base(m.hier[0].dir))
+	swept := 0
+	for name := range names {
+		if m.sweep(name) {
+			swept++
+		}
+	}
+	return swept
+}
+
+func (m *Manager) sweep(name string) bool {
+	// The first hierarchy's directory is made first and carries the lock: where
+	// it is missing, nobody is using or making the others.
+	fd, err := lockDir(filepath.Join(m.hier[0].base, name))
+	if err == nil {
+		defer unix.Close(fd)
+	} else if !errors.Is(err, errSwept) {
+		return false
+	}
+	gone := true
+	for _, h := range m.hier {
+		parent := filepath.Join(h.base, name)
+		entries, _ := os.ReadDir(parent)
+		for _, e := range entries {
+			if e.IsDir() {
+				_ = unix.Rmdir(filepath.Join(parent, e.Name()))
+			}
+		}
+		if err := unix.Rmdir(parent); err != nil && !errors.Is(err, unix.ENOENT) {
+			gone = false
+		}
+	}
+	return gone
 }
 
 // Close unlocks the parents and removes them if they are empty.
