@@ -27,6 +27,9 @@ const benchCommandBytes = 128
 // and returns them with the leader first.
 func benchNodes(b *testing.B, p parts, change func(*Config)) []*Node {
 	b.Helper()
+	if p.executor == nil {
+		p.executor = instant{} // sandboxes would be made ready for nothing
+	}
 	var nodes []*Node
 	for _, name := range []string{"a", "b", "c"} {
 		cfg := Defaults()

@@ -88,6 +88,7 @@ func stockNode(b *testing.B, servers []raft.Server, i int, t *raft.NetworkTransp
 		if err := r.Shutdown().Error(); err != nil {
 			b.Error(err)
 		}
+		t.CloseStreams() // Close leaves the pooled connections open
 		if err := t.Close(); err != nil {
 			b.Error(err)
 		}
