@@ -60,7 +60,7 @@ func (c *Cluster) Status(ctx context.Context, n *Node) (*client.ClusterStatus, e
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return cl.Cluster(ctx, client.Stale(time.Hour))
+	return cl.Cluster(ctx, client.Stale(0))
 }
 
 // WaitReady waits until a node answers and knows a leader.
