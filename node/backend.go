@@ -12,6 +12,7 @@ import (
 	"holdfast/node/api"
 	"holdfast/node/forward"
 	"holdfast/node/rpc"
+	"holdfast/transport"
 	"holdfast/transport/pki"
 )
 
@@ -240,9 +241,15 @@ func (b backend) RemoveNode(ctx context.Context, id fsm.NodeID) error {
 			return fmt.Errorf("hand over before the leader is removed: %w", err)
 		}
 	}
-	return apiError(n.atLeader(ctx, methodRemove, string(id), func(ctx context.Context) error {
+	err := n.atLeader(ctx, methodRemove, string(id), func(ctx context.Context) error {
 		return n.removeMember(ctx, string(id))
-	}))
+	})
+	if string(id) == n.id && transport.RevokedByPeer(err) {
+		// The leader closes to a removed node at once, often before it answers.
+		n.fail(ErrRemoved)
+		err = nil
+	}
+	return apiError(err)
 }
 
 // atLeader runs here on the leader, or by a call there. While there is none it

@@ -157,8 +157,15 @@ func (n *Node) answerRemove(ctx context.Context, peer string, body []byte) (any,
 	if !n.group.Leader().Self {
 		return nil, n.leaderError(&consensus.NotLeaderError{})
 	}
-	return nil, n.leaderError(n.removeMember(ctx, id))
+	// The connection of a node that asks for its own removal ends before that
+	// is complete, and with it ctx.
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), removalPatience)
+	defer cancel()
+	return nil, n.leaderError(n.removeMember(whole, id))
 }
+
+// removalPatience bounds what goes on after a removed node's connection ended.
+const removalPatience = 10 * time.Second
 
 // certificateLife is long enough to survive a holiday with a stopped node,
 // short enough that a forgotten one ends. Nodes renew at two thirds of it.

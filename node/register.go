@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,19 @@ import (
 
 	"holdfast/fsm"
 	"holdfast/node/rpc"
+	"holdfast/transport"
 )
 
 // registerRetry is the pause between two rounds of asking every known address
 // for the leader.
 const registerRetry = 100 * time.Millisecond
+
+// refusedPatience is how long the others may refuse this node's certificate: a
+// node that joins may be asked for before all of them know it.
+const refusedPatience = 10 * time.Second
+
+// errRefused ends a node that could only wait for ever.
+var errRefused = errors.New("the other nodes refuse this node's certificate: it was removed from its cluster, or the certificate has ended; join again as a new node")
 
 // description is this node as it describes itself to the cluster. A draining
 // node offers nothing, so that it gets nothing new.
@@ -55,8 +64,17 @@ func compare(a, b string) int {
 // knew, until ctx ends.
 func (n *Node) register(ctx context.Context) error {
 	d := n.description()
+	var refusedSince time.Time
 	for {
 		err := n.registerOnce(ctx, d)
+		switch now := n.now(); {
+		case !transport.RefusedByPeer(err):
+			refusedSince = time.Time{}
+		case refusedSince.IsZero():
+			refusedSince = now
+		case now.Sub(refusedSince) > refusedPatience:
+			return fmt.Errorf("%w: %w", errRefused, err)
+		}
 		var refused *rpc.Error
 		if err == nil {
 			n.registered.Store(true)
@@ -91,12 +109,16 @@ func (n *Node) registerOnce(ctx context.Context, d fsm.Node) error {
 		slices.Sort(candidates)
 	}
 	err := errors.New("no other node is known: set peers in the configuration")
+	var refusal error
 	for _, id := range candidates {
 		if err = n.registerAt(ctx, id, d); err == nil {
 			return nil
 		}
+		if transport.RefusedByPeer(err) {
+			refusal = err // says more than that another one is out of reach
+		}
 	}
-	return err
+	return cmp.Or(refusal, err)
 }
 
 // registerAt asks one node, and the leader that it points to.

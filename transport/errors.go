@@ -29,6 +29,23 @@ var (
 	ErrTooMany = errors.New("transport: too many connections")
 )
 
+// RevokedByPeer reports whether err is a peer's own word that it closed
+// because this node was removed from the cluster. The peer has proved who it
+// is by then.
+func RevokedByPeer(err error) bool {
+	var app *quic.ApplicationError
+	return errors.As(err, &app) && app.Remote && app.ErrorCode == codeRevoked
+}
+
+// RefusedByPeer reports whether err is a peer's refusal of this node's
+// certificate during the handshake. The TLS library has one alert for all
+// reasons: removed, expired, or of another cluster.
+func RefusedByPeer(err error) bool {
+	const badCertificate = 0x100 + 42 // RFC 9001 section 4.8, RFC 8446 section 6.2
+	var refusal *quic.TransportError
+	return errors.As(err, &refusal) && refusal.Remote && refusal.ErrorCode == badCertificate
+}
+
 // Close codes on the wire (QUIC application error codes).
 const (
 	codeNormal   quic.ApplicationErrorCode = 0
