@@ -25,15 +25,24 @@ func BenchmarkCommits256SlowDisk(b *testing.B) {
 }
 
 func benchCommits(b *testing.B, clients int, p parts) {
-	leader := benchNodes(b, p, noTasks)[0]
-	benchClients(b, clients, func() error { return benchPropose(b.Context(), leader) })
+	leader, source := benchNodes(b, p, noTasks)[0], benchCommands(b)
+	benchClients(b, clients, func() error { return benchPropose(b.Context(), leader, source) })
+}
+
+func benchCommands(b *testing.B) *benchSource {
+	b.Helper()
+	s, err := newBenchSource()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
 }
 
 // BenchmarkForwarded256 is 256 clients of a follower.
 func BenchmarkForwarded256(b *testing.B) {
-	follower := benchNodes(b, parts{}, noTasks)[1]
+	follower, source := benchNodes(b, parts{}, noTasks)[1], benchCommands(b)
 	benchClients(b, 256, func() error {
-		cmd, err := benchCommand()
+		cmd, err := source.next()
 		if err != nil {
 			return err
 		}

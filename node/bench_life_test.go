@@ -93,9 +93,10 @@ func submitTasks(ctx context.Context, n *Node, spec []byte, count int) error {
 // commands takes.
 func BenchmarkQueuedMemory(b *testing.B) {
 	state := fsm.New(fsm.Limits{QueueBound: uint64(b.N) + 1})
+	source := benchCommands(b)
 	before := liveHeap()
 	for index := uint64(1); index <= uint64(b.N); index++ {
-		cmd, err := benchCommand()
+		cmd, err := source.next()
 		if err != nil {
 			b.Fatal(err)
 		}

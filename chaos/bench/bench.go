@@ -96,10 +96,19 @@ func roles(ctx context.Context, c *cluster.Cluster) (leader, follower *cluster.N
 	return nil, nil, errors.New("the cluster has one node only")
 }
 
-// closed measures closed-loop clients, at most so many operations.
-func (b *bench) closed(ctx context.Context, clients, maxOps int, do load.Do) (load.Report, error) {
+// closed measures closed-loop clients, at most so many operations, and the CPU
+// time in µs that the nodes use per operation.
+func (b *bench) closed(ctx context.Context, c *cluster.Cluster, clients, maxOps int, do load.Do) (load.Report, float64, error) {
+	before, _, err := used(c)
+	if err != nil {
+		return load.Report{}, 0, err
+	}
 	r := load.Closed(ctx, load.Options{Clients: clients, Warmup: b.warmup, Duration: b.duration, MaxOps: maxOps}, do)
-	return r, r.Err()
+	if err := r.Err(); err != nil {
+		return r, 0, err
+	}
+	after, _, err := used(c)
+	return r, microseconds(after-before) / float64(max(1, r.All)), err
 }
 
 // program runs a program to its end and returns what it printed.

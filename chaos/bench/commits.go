@@ -30,6 +30,8 @@ func commitFigures() []figures.Figure {
 		{ID: "rpc/etcd", What: "commits, pipelined QUIC RPC, beside etcd", Unit: "x", Stat: figures.Median, Bound: figures.AtLeast, Target: 4},
 		{ID: "rpc", What: "commits, pipelined QUIC RPC", Unit: "/s", Stat: figures.Median},
 		{ID: "etcd", What: "etcd: puts at the leader", Unit: "/s", Stat: figures.Median},
+		{ID: "rpc-cpu", What: "- CPU of the three nodes per commit, pipelined QUIC RPC", Unit: "µs", Stat: figures.Median},
+		{ID: "etcd-cpu", What: "- CPU of etcd's three members per put", Unit: "µs", Stat: figures.Median},
 		{ID: "one/etcd", What: "one client, RPC: p50, beside etcd", Unit: "x", Stat: figures.Median, Bound: figures.AtMost, Target: 1},
 		{ID: "one", What: "one client, RPC: p50", Unit: "ms", Stat: figures.Median},
 		{ID: "one-etcd", What: "etcd: one client: p50", Unit: "ms", Stat: figures.Median},
@@ -37,6 +39,7 @@ func commitFigures() []figures.Figure {
 		{ID: "follower", What: "RPC through a follower", Unit: "/s", Stat: figures.Median},
 		{ID: "https/etcd", What: "one HTTPS request per task, beside etcd", Unit: "x", Stat: figures.Median, Bound: figures.AtLeast, Target: 1},
 		{ID: "https", What: "one HTTPS request per task", Unit: "/s", Stat: figures.Median},
+		{ID: "https-cpu", What: "- CPU of the three nodes per task, one HTTPS request each", Unit: "µs", Stat: figures.Median},
 		{ID: "stream/etcd", What: "NDJSON stream, beside etcd", Unit: "x", Stat: figures.Median, Bound: figures.AtLeast, Target: 4},
 		{ID: "stream", What: "NDJSON stream", Unit: "/s", Stat: figures.Median},
 		{ID: "batch/etcd", What: "HTTPS batches of 100, beside etcd", Unit: "x", Stat: figures.Median, Bound: figures.AtLeast, Target: 4},
@@ -107,12 +110,15 @@ func (b *bench) rpcCommits(ctx context.Context, got map[string]float64) error {
 			if err != nil {
 				return err
 			}
-			r, err := b.closed(ctx, m.clients, maxSingles, d.do)
+			r, cpu, err := b.closed(ctx, c, m.clients, maxSingles, d.do)
 			d.close()
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.id, err)
 			}
 			got[m.id] = m.take(r)
+			if m.id == "rpc" {
+				got["rpc-cpu"] = cpu
+			}
 		}
 		return nil
 	})
@@ -121,6 +127,8 @@ func (b *bench) rpcCommits(ctx context.Context, got map[string]float64) error {
 func p50(r load.Report) float64 { return milliseconds(r.P50) }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 func (b *bench) webCommits(ctx context.Context, got map[string]float64) error {
 	p, err := newPayload()
@@ -143,12 +151,15 @@ func (b *bench) webCommits(ctx context.Context, got map[string]float64) error {
 			if err != nil {
 				return err
 			}
-			r, err := b.closed(ctx, m.clients, m.maxOps, d.do)
+			r, cpu, err := b.closed(ctx, c, m.clients, m.maxOps, d.do)
 			d.close()
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.id, err)
 			}
 			got[m.id] = r.Rate()
+			if m.id == "https" {
+				got["https-cpu"] = cpu
+			}
 		}
 		return nil
 	})
@@ -169,6 +180,10 @@ func (b *bench) etcdCommits(ctx context.Context, got map[string]float64) (err er
 		clients int
 		take    func(load.Report) float64
 	}{{"etcd", b.clients, load.Report.Rate}, {"one-etcd", 1, p50}} {
+		before, err := e.CPU()
+		if err != nil {
+			return err
+		}
 		out, err := program(ctx, b.peer, "-endpoints", leader, "-ca", e.CA(), "-clients", strconv.Itoa(m.clients),
 			"-conns", strconv.Itoa(min(b.conns, m.clients)), "-payload", strconv.Itoa(commandBytes),
 			"-warmup", b.warmup.String(), "-duration", b.duration.String(), "-max-ops", strconv.Itoa(maxSingles))
@@ -183,6 +198,13 @@ func (b *bench) etcdCommits(ctx context.Context, got map[string]float64) (err er
 			return fmt.Errorf("%s: %w", m.id, err)
 		}
 		got[m.id] = m.take(r)
+		after, err := e.CPU()
+		if err != nil {
+			return err
+		}
+		if m.id == "etcd" {
+			got["etcd-cpu"] = microseconds(after-before) / float64(r.All)
+		}
 	}
 	return nil
 }

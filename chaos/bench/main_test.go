@@ -86,27 +86,30 @@ func TestPayloadHasItsSize(t *testing.T) {
 	}
 }
 
-func TestMetricOf(t *testing.T) {
+func TestMetricsOf(t *testing.T) {
 	out := []byte(`goos: linux
 BenchmarkCommits256SlowDisk-2   	   20000	     65328 ns/op	     15307 commits/s
-BenchmarkCommits256-2           	   50000	     28584 ns/op	     34984 commits/s
+BenchmarkCommits256-2           	   50000	     28584 ns/op	     34984 commits/s	        28.05 cpu-us/commit
 PASS
 `)
 	for _, c := range []struct {
 		name, unit string
 		want       float64
-	}{{"BenchmarkCommits256", "commits/s", 34984}, {"BenchmarkCommits256SlowDisk", "commits/s", 15307}} {
-		if v, err := metricOf(out, c.name, c.unit); err != nil || v != c.want {
-			t.Errorf("%s: %v, %v; want %v", c.name, v, err, c.want)
+	}{
+		{"BenchmarkCommits256", "commits/s", 34984}, {"BenchmarkCommits256", "cpu-us/commit", 28.05},
+		{"BenchmarkCommits256SlowDisk", "commits/s", 15307},
+	} {
+		if m, err := metricsOf(out, c.name); err != nil || m[c.unit] != c.want {
+			t.Errorf("%s: %v, %v; want %v %s", c.name, m, err, c.want, c.unit)
 		}
 	}
 	for _, name := range []string{"BenchmarkCommits", "BenchmarkCommits25", "BenchmarkLife"} {
-		if v, err := metricOf(out, name, "commits/s"); err == nil {
-			t.Errorf("%s was found: %v", name, v)
+		if m, err := metricsOf(out, name); err == nil {
+			t.Errorf("%s was found: %v", name, m)
 		}
 	}
-	if _, err := metricOf(out, "BenchmarkCommits256", "tasks/s"); err == nil {
-		t.Error("another unit was found")
+	if _, err := metricsOf([]byte("BenchmarkX-2  10  what ns/op"), "BenchmarkX"); err == nil {
+		t.Error("a word was taken for a number")
 	}
 }
 

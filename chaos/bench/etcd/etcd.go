@@ -88,6 +88,19 @@ func Start(ctx context.Context, dir string, addr func() (string, error)) (_ *Clu
 	return c, c.await(ctx)
 }
 
+// CPU is the processor time that the members have used so far.
+func (c *Cluster) CPU() (time.Duration, error) {
+	var sum time.Duration
+	for _, m := range c.members {
+		u, err := proc.Tree(m.PID())
+		if err != nil {
+			return 0, err
+		}
+		sum += u.CPU + u.ChildrenCPU
+	}
+	return sum, nil
+}
+
 // CA is the file that a client trusts.
 func (c *Cluster) CA() string { return c.certs.ca }
 

@@ -19,6 +19,7 @@ type Options struct {
 // Report is what a run measured. Durations are nanoseconds in JSON.
 type Report struct {
 	Ops        int           `json:"ops"`
+	All        int           `json:"all"` // the warm-up's, too
 	Errors     int           `json:"errors"`
 	FirstError string        `json:"first_error,omitempty"`
 	Elapsed    time.Duration `json:"elapsed"`
@@ -55,7 +56,7 @@ func Closed(ctx context.Context, o Options, do Do) Report {
 	ctx, cancel := context.WithTimeout(ctx, o.Warmup+o.Duration+time.Minute)
 	defer cancel()
 	var h Histogram
-	var ops, failed atomic.Int64
+	var ops, all, failed atomic.Int64
 	var first atomic.Pointer[string]
 	begin := time.Now().Add(o.Warmup)
 	end := begin.Add(o.Duration)
@@ -70,6 +71,7 @@ func Closed(ctx context.Context, o Options, do Do) Report {
 				}
 				n, err := do(ctx, c)
 				now := time.Now()
+				all.Add(int64(n))
 				switch {
 				case err != nil:
 					text := err.Error()
@@ -87,7 +89,7 @@ func Closed(ctx context.Context, o Options, do Do) Report {
 	}
 	wg.Wait()
 	r := Report{
-		Ops: int(ops.Load()), Errors: int(failed.Load()), Elapsed: time.Duration(last.Load()),
+		Ops: int(ops.Load()), All: int(all.Load()), Errors: int(failed.Load()), Elapsed: time.Duration(last.Load()),
 		P50: h.Quantile(0.5), P99: h.Quantile(0.99), P999: h.Quantile(0.999), Max: h.Max(),
 	}
 	if p := first.Load(); p != nil {
