@@ -44,7 +44,13 @@ func (a *app) clusterCmd() *cobra.Command {
 				if err != nil {
 					return fmt.Errorf("the leadership was transferred, but: %w", err)
 				}
-				return a.emit(s, func() { a.say("%s leads, at %s", s.Leader, s.LeaderAddr) })
+				return a.emit(s, func() {
+					if s.Leader == "" { // the next one is still to be heard of
+						a.say("the leader has handed over")
+						return
+					}
+					a.say("%s leads, at %s", s.Leader, s.LeaderAddr)
+				})
 			})
 		},
 	}
