@@ -219,8 +219,12 @@ func (n *Node) nodeChanged(id fsm.NodeID) {
 	})
 }
 
+// restored runs on the apply goroutine: everything may have changed, and no
+// change tells of it.
 func (n *Node) restored(uint64) {
 	n.watch.all()
+	n.loop.Wake()
+	n.leases.Notify([]fsm.Change{{Kind: fsm.ChangeNode}})
 	if n.state.Revoked(fsm.NodeID(n.id)) {
 		n.fail(ErrRemoved)
 	}
