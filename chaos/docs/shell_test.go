@@ -78,6 +78,7 @@ func newShell(t *testing.T, bin string) *shell {
 	}
 	_, _ = stdin.Close(), status.Close()
 	t.Cleanup(func() { s.close(t); _ = done.Close() })
+	t.Cleanup(func() { s.showLogs(t) })
 	return s
 }
 
@@ -186,6 +187,21 @@ func prints(out, want string) error {
 		lines = lines[1:]
 	}
 	return nil
+}
+
+// showLogs prints the ends of the nodes' logs after a failure.
+func (s *shell) showLogs(t *testing.T) {
+	if !t.Failed() {
+		return
+	}
+	files, _ := filepath.Glob(filepath.Join(s.dir, "*", "*.log")) // the pattern is well-formed
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		t.Logf("%s:\n%s", filepath.Base(f), b[max(0, len(b)-4000):])
+	}
 }
 
 // closePatience is how long nodes may take to end politely.
