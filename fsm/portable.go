@@ -75,6 +75,10 @@ func (s *State) graft(m *machine) error {
 	}
 	m.tasks.ascend(0, len(m.tasks.pages), func(t *task) bool {
 		t.index = own.index // the other cluster's means nothing here
+		// A worker that has had an attempt here never starts its number again.
+		if mine := own.tasks.get(t.id); mine != nil && !t.state.Terminal() {
+			t.attempt = max(t.attempt, mine.attempt)
+		}
 		return true
 	})
 	for _, n := range own.nodeOrder {

@@ -225,6 +225,7 @@ func (n *Node) restored(uint64) {
 	n.watch.all()
 	n.loop.Wake()
 	n.leases.Notify([]fsm.Change{{Kind: fsm.ChangeNode}})
+	n.hub.Restored()
 	if n.state.Revoked(fsm.NodeID(n.id)) {
 		n.fail(ErrRemoved)
 	}

@@ -3,6 +3,8 @@ package dispatch
 import (
 	"context"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,6 +110,18 @@ func (h *Hub) Notify(changes []fsm.Change) {
 	h.mu.Unlock()
 	for s, mine := range bySession {
 		s.notify(mine)
+	}
+}
+
+// Restored ends every session: the state was replaced as a whole, and no
+// change tells of it. The workers come back at once and are told what counts
+// now. It never blocks.
+func (h *Hub) Restored() {
+	h.mu.Lock()
+	sessions := slices.Collect(maps.Values(h.sessions))
+	h.mu.Unlock()
+	for _, s := range sessions {
+		s.end(&protocol.Refuse{Code: protocol.RefuseBusy, Detail: "the state was replaced: begin again"})
 	}
 }
 
