@@ -93,17 +93,8 @@ func submitTasks(ctx context.Context, n *Node, spec []byte, count int) error {
 // commands takes.
 func BenchmarkQueuedMemory(b *testing.B) {
 	state := fsm.New(fsm.Limits{QueueBound: uint64(b.N) + 1})
-	source := benchCommands(b)
 	before := liveHeap()
-	for index := uint64(1); index <= uint64(b.N); index++ {
-		cmd, err := source.next()
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := state.Apply(index, fsm.EncodeBatch(int64(index), [][]byte{cmd})); err != nil {
-			b.Fatal(err)
-		}
-	}
+	fillState(b, state, b.N)
 	b.ReportMetric(float64(liveHeap()-before)/float64(b.N), "heap-B/task")
 	if got := state.Counts().Queued; got != b.N {
 		b.Fatalf("%d tasks queued, want %d", got, b.N)
