@@ -55,7 +55,7 @@ type Timeouts struct {
 // Retry says how often a failed attempt is followed by another.
 type Retry struct {
 	Limit   int      `json:"limit,omitempty" minimum:"0" maximum:"1000" doc:"Further attempts after the first; default 0"`
-	Backoff Duration `json:"backoff,omitempty" doc:"Before the first retry; doubles each time up to 5m; default 1s"`
+	Backoff Duration `json:"backoff,omitempty" doc:"Before the first retry; doubles each time up to 1h; default 1s"`
 }
 
 // Task is a task as the API shows it.

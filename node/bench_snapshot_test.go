@@ -3,6 +3,8 @@ package node
 import (
 	"io"
 	"runtime"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,5 +64,55 @@ func BenchmarkSnapshot(b *testing.B) {
 		}
 		index++
 		worst = max(worst, time.Since(begun))
+	}
+}
+
+// BenchmarkSnapshotWrites fills three nodes with b.N queued tasks and takes a
+// snapshot on the leader, with everything that belongs to it (compression,
+// encryption, compaction of the log), while a write begins every 500 µs.
+func BenchmarkSnapshotWrites(b *testing.B) {
+	leader, source := benchNodes(b, parts{}, noTasks)[0], benchCommands(b)
+	spec, err := fsm.Marshal(fsm.Spec{Command: []string{"true"}, Stdin: []byte(benchTags), Shape: lifeShape})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for left := b.N; left > 0; left -= lifeBatch {
+		if err := submitTasks(b.Context(), leader, spec, min(left, lifeBatch)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	runtime.GC()
+	var mu sync.Mutex
+	var took []time.Duration
+	var writes sync.WaitGroup
+	done := make(chan error, 1)
+	before := benchCPU(b)
+	b.ResetTimer()
+	go func() { done <- leader.group.Snapshot(b.Context()) }()
+	for tick := time.NewTicker(500 * time.Microsecond); ; {
+		select {
+		case err := <-done:
+			tick.Stop()
+			b.StopTimer()
+			writes.Wait()
+			if err != nil {
+				b.Fatal(err)
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(benchCPU(b)-before)/float64(time.Millisecond), "cpu-ms")
+			for name, q := range map[string]int{"p50-ms": 500, "p999-ms": 999} {
+				b.ReportMetric(float64(took[len(took)*q/1000])/float64(time.Millisecond), name)
+			}
+			return
+		case begun := <-tick.C:
+			writes.Go(func() {
+				if err := benchPropose(b.Context(), leader, source); err != nil {
+					b.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				took = append(took, time.Since(begun))
+			})
+		}
 	}
 }

@@ -98,7 +98,7 @@ func (n *Node) removeMember(ctx context.Context, id string) error {
 	if !ok {
 		return fmt.Errorf("%w: node %s", errUnknownNode, id)
 	}
-	if err := n.removalIsSafe(id); err != nil {
+	if err := n.awaitSafeRemoval(ctx, id); err != nil {
 		return err
 	}
 	if !view.Removed {
@@ -121,6 +121,27 @@ func (n *Node) removeMember(ctx context.Context, id string) error {
 }
 
 var errUnknownNode = errors.New("no such node")
+
+// healthPatience is how long a leader may take to hear from the others: one
+// that was just elected knows nothing of their health yet.
+const healthPatience = 3 * time.Second
+
+// awaitSafeRemoval returns nil as soon as the removal is safe.
+func (n *Node) awaitSafeRemoval(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, healthPatience)
+	defer cancel()
+	for {
+		err := n.removalIsSafe(id)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
 
 // removalIsSafe asks before anything is changed what the raft group would ask
 // after it.

@@ -17,6 +17,10 @@ import (
 // for the leader.
 const registerRetry = 100 * time.Millisecond
 
+// registerPatience bounds one candidate, so that a dead one does not use up the
+// time of those behind it.
+const registerPatience = 2 * time.Second
+
 // refusedPatience is how long the others may refuse this node's certificate: a
 // node that joins may be asked for before all of them know it.
 const refusedPatience = 10 * time.Second
@@ -92,10 +96,10 @@ func (n *Node) register(ctx context.Context) error {
 }
 
 func (n *Node) registerOnce(ctx context.Context, d fsm.Node) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
 	leader := n.group.Leader()
 	if leader.Self {
+		ctx, cancel := context.WithTimeout(ctx, registerPatience)
+		defer cancel()
 		return n.registerHere(ctx, d)
 	}
 	candidates := []string{leader.ID}
@@ -123,6 +127,8 @@ func (n *Node) registerOnce(ctx context.Context, d fsm.Node) error {
 
 // registerAt asks one node, and the leader that it points to.
 func (n *Node) registerAt(ctx context.Context, id string, d fsm.Node) error {
+	ctx, cancel := context.WithTimeout(ctx, registerPatience)
+	defer cancel()
 	err := n.rpc.Call(ctx, id, methodRegister, d, nil)
 	var refused *rpc.Error
 	if errors.As(err, &refused) && refused.Code == rpc.CodeNotLeader && refused.Leader != "" && refused.Leader != id {
