@@ -144,3 +144,20 @@ func TestPortableNeedsTheLevel(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 }
+
+// A worker never starts the number of an attempt again that it has had. The
+// attempts that this cluster ended after the snapshot count as well.
+// guards P2
+func TestPortableDoesNotRewindAttempts(t *testing.T) {
+	r := newRig(t, Limits{})
+	r.node("n1", nil)
+	id := r.submit(Shape{CPUMillis: 100, MemoryBytes: 1 << 20})
+	file := portable(t, r.s)
+	if !r.assign(id, 1, "n1") || !r.report(id, 1, "n1", AttemptResult{Reason: EndExit}) {
+		t.Fatal("the attempt did not run")
+	}
+	s := merge(t, r, file)
+	if v, ok := s.Task(id); !ok || v.State != Queued || v.Attempt != 1 {
+		t.Errorf("want it queued after attempt 1: %+v, %v", v, ok)
+	}
+}
