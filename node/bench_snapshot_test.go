@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/rand"
 	"io"
 	"runtime"
 	"slices"
@@ -67,20 +68,39 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 }
 
+// fillNodes queues tasks whose specs do not compress.
+func fillNodes(b *testing.B, leader *Node, total int) {
+	b.Helper()
+	const perCommand = 1000
+	for left := total; left > 0; left -= perCommand {
+		submit := fsm.Submit{Tasks: make([]fsm.Submission, min(left, perCommand))}
+		for i := range submit.Tasks {
+			random := make([]byte, benchFill)
+			if _, err := rand.Read(random); err != nil {
+				b.Fatal(err)
+			}
+			spec, err := fsm.Marshal(fsm.Spec{Command: []string{"true"}, Stdin: random, Shape: lifeShape})
+			if err != nil {
+				b.Fatal(err)
+			}
+			submit.Tasks[i] = fsm.Submission{Shape: lifeShape, Spec: spec}
+		}
+		cmd, err := fsm.NewCommand(fsm.CmdSubmit, fsm.RequestID{}, "bench", submit)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := leader.group.Propose(b.Context(), cmd); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkSnapshotWrites fills three nodes with b.N queued tasks and takes a
 // snapshot on the leader, with everything that belongs to it (compression,
 // encryption, compaction of the log), while a write begins every 500 µs.
 func BenchmarkSnapshotWrites(b *testing.B) {
 	leader, source := benchNodes(b, parts{}, noTasks)[0], benchCommands(b)
-	spec, err := fsm.Marshal(fsm.Spec{Command: []string{"true"}, Stdin: []byte(benchTags), Shape: lifeShape})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for left := b.N; left > 0; left -= lifeBatch {
-		if err := submitTasks(b.Context(), leader, spec, min(left, lifeBatch)); err != nil {
-			b.Fatal(err)
-		}
-	}
+	fillNodes(b, leader, b.N)
 	runtime.GC()
 	var mu sync.Mutex
 	var took []time.Duration
