@@ -16,11 +16,10 @@ import (
 // feed is a client's side of a session in memory: it hands out frames, some at
 // a time as packets would bring them, and counts the bytes of the answers.
 type feed struct {
-	hello   []byte
-	frames  [][]byte
-	n, at   int
-	each    int // frames per read
-	answers chan int
+	hello  []byte
+	frames [][]byte
+	n, at  int
+	each   int // frames per read
 }
 
 func (f *feed) Read(b []byte) (int, error) {

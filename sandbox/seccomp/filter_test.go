@@ -2,7 +2,6 @@ package seccomp
 
 import (
 	"encoding/binary"
-	"fmt"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -229,7 +228,7 @@ func TestDepth(t *testing.T) {
 	if spans := len(spans(p)); worst > 60 {
 		t.Errorf("a call takes %d instructions through %d ranges", worst, spans)
 	}
-	t.Log(fmt.Sprintf("%d instructions, %d ranges, at most %d steps", len(prog), len(spans(p)), worst))
+	t.Logf("%d instructions, %d ranges, at most %d steps", len(prog), len(spans(p)), worst)
 }
 
 func TestTooLong(t *testing.T) {

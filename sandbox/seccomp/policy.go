@@ -3,7 +3,6 @@ package seccomp
 import "golang.org/x/sys/unix"
 
 const (
-	suidBits = unix.S_ISUID | unix.S_ISGID
 	// nsFlags are the CLONE_NEW* flags of clone; CLONE_NEWTIME is not among
 	// them, as its bit is part of the exit signal there.
 	nsFlags = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
