@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"crypto/rand"
 	"io"
 	"runtime"
@@ -135,4 +136,25 @@ func BenchmarkSnapshotWrites(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkRestore reads a snapshot of b.N queued tasks, as a start does.
+func BenchmarkRestore(b *testing.B) {
+	state := fsm.New(fsm.Limits{QueueBound: uint64(b.N) + 1})
+	fillState(b, state, b.N)
+	var file bytes.Buffer
+	snap := state.Snapshot()
+	if _, err := snap.WriteTo(&file); err != nil {
+		b.Fatal(err)
+	}
+	snap.Release()
+	size := file.Len()
+	before := benchCPU(b)
+	b.ResetTimer()
+	if err := fsm.New(fsm.Limits{QueueBound: uint64(b.N) + 1}).Restore(&file); err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(size)/float64(b.N), "file-B/task")
+	b.ReportMetric(float64(benchCPU(b)-before)/float64(time.Millisecond), "cpu-ms")
 }
