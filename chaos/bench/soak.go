@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -29,7 +30,17 @@ func runSoak(ctx context.Context, b *bench) (err error) {
 		figures.Figure{ID: "soak-429", What: span + "answers 429 by admission control", Stat: figures.Sum},
 		figures.Figure{ID: "soak-rate", What: span + "requests", Unit: "/s", Stat: figures.Median},
 	)
-	c, err := b.start(ctx, false, nil)
+	// What the nodes say is kept: an election that nobody wanted is to be
+	// explained.
+	said, err := os.Create(strings.TrimSuffix(b.out, ".json") + "-soak.log")
+	if err != nil {
+		return fmt.Errorf("keep the nodes' logs: %w", err)
+	}
+	defer said.Close()
+	c, err := b.start(ctx, false, func(o *cluster.Options) {
+		o.Log = said
+		o.Env = append(o.Env, "HOLDFAST_LOG_LEVEL=info")
+	})
 	if err != nil {
 		return err
 	}
@@ -53,7 +64,7 @@ func runSoak(ctx context.Context, b *bench) (err error) {
 	}
 	begun, seen := after[0].since(before[0]), after[1].since(before[1])
 	if len(begun)+len(seen) > 0 {
-		b.set.Note("soak-elections", "%s (evidence: %s)", begun, seen)
+		b.set.Note("soak-elections", "%s (evidence: %s); the nodes' logs are in %s", begun, seen, said.Name())
 	}
 	return errors.Join(
 		b.set.Add("soak-elections", begun.sum()), b.set.Add("soak-503", float64(tally.unavailable)),
