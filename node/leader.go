@@ -75,17 +75,18 @@ func (n *Node) leasedWorkers() []lease.Worker {
 	return out
 }
 
-// admitMember brings a registered node into the raft group, or its address up
-// to date. It runs on the leader.
+// admitMember brings a registered node into the raft group. It runs on the
+// leader.
+//
+// The address in raft's configuration stays that of the first registration:
+// the transport finds nodes by ID, and raft 1.8 reads a peer's record without
+// a lock while a change of its address writes it (updateLastAppended beside
+// startStopReplication).
 func (n *Node) admitMember(ctx context.Context, id, addr string) error {
 	for _, m := range n.group.Members() {
-		if m.ID != id {
-			continue
-		}
-		if m.Addr == addr {
+		if m.ID == id {
 			return nil
 		}
-		return n.group.UpdateAddress(ctx, id, addr)
 	}
 	return n.group.AddNonvoter(ctx, id, addr)
 }

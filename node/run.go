@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/client"
 	"holdfast/transport/pki"
 )
@@ -103,7 +105,33 @@ func Leave(ctx context.Context, cfg Config) error {
 	if err := c.RemoveNode(ctx, status.AnsweredBy); err != nil {
 		return fmt.Errorf("remove node %s: %w", status.AnsweredBy, err)
 	}
-	return nil
+	return folder(cfg.Data).waitReleased(ctx)
+}
+
+// waitReleased waits until no process holds the data folder: the lock is the
+// last thing that a node lets go of.
+func (f folder) waitReleased(ctx context.Context) error {
+	lock, err := os.Open(f.path("lock"))
+	if err != nil {
+		return fmt.Errorf("see whether the node has ended: %w", err)
+	}
+	defer func() { _ = lock.Close() }()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil // closing the file gives it back
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("see whether the node has ended: %w", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the node has left, but its process has not ended yet: %w", ctx.Err())
+		}
+	}
 }
 
 // waitIdle waits until a node runs nothing, at most for grace.

@@ -276,7 +276,7 @@ func TestOwnBinaryIsNotWritable(t *testing.T) {
 	if _, err := c.WriteAt([]byte("x"), 0); !errors.Is(err, unix.EPERM) {
 		t.Errorf("write to the sealed copy: %v", err)
 	}
-	o := probe(t, r, Spec{}, "open", "/proc/1/exe", "/proc/1/root/", "/proc/1/mem")
+	o := probe(t, r, Spec{}, "open", "/proc/1/exe", "/proc/1/root", "/proc/1/mem")
 	if strings.Contains(o.stdout, " ok") {
 		t.Errorf("%s", o)
 	}

@@ -135,6 +135,10 @@ func (b *bench) webCommits(ctx context.Context, got map[string]float64) error {
 	if err != nil {
 		return err
 	}
+	lines := streamLines
+	if b.quick {
+		lines /= 40 // one request must end within the short time
+	}
 	return b.with(ctx, func(c *cluster.Cluster, leader, _ *cluster.Node) error {
 		for _, m := range []struct {
 			id      string
@@ -144,7 +148,7 @@ func (b *bench) webCommits(ctx context.Context, got map[string]float64) error {
 		}{
 			{"https", b.clients, maxSingles / 2, one(p)},
 			// As many tasks under way as the other rows have.
-			{"stream", b.conns, maxMany, stream(p, streamLines)},
+			{"stream", b.conns, maxMany, stream(p, lines)},
 			{"batch", b.conns, maxMany, batch(p, batchTasks)},
 		} {
 			d, err := web(ctx, config(c, leader), b.conns, m.submit)

@@ -43,7 +43,7 @@ func smokeBench(t *testing.T) (context.Context, *bench) {
 		t.Fatalf("build the binary: %v\n%s", err, out)
 	}
 	o, err := parse([]string{"-quick", "-binary", binary, "-dir", dir, "-out", filepath.Join(dir, "results.json"), "-clients", "8", "-conns", "2",
-		"-warmup", "50ms", "-duration", "200ms", "-soak", "1s", "-soak-clients", "8", "-soak-hogs", "1"}, testLog{t})
+		"-warmup", "50ms", "-duration", "1s", "-soak", "1s", "-soak-clients", "8", "-soak-hogs", "1"}, testLog{t})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -158,13 +158,15 @@ func (t *trial) gap(ctx context.Context, leader *cluster.Node, others []*cluster
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	mu.Lock()
-	broken = time.Now()
-	at := broken
-	mu.Unlock()
+	// The time runs from before the fault; a write counts that begins after it,
+	// when no answer can come from the old leader any more.
+	at := time.Now()
 	if err := t.fault.cause(t.network, leader, slices.Index(t.c.Nodes, leader)); err != nil {
 		return 0, err
 	}
+	mu.Lock()
+	broken = time.Now()
+	mu.Unlock()
 	select {
 	case end := <-first:
 		return end.Sub(at), nil

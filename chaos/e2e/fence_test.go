@@ -95,8 +95,8 @@ func finishLedger(t *testing.T, ctx context.Context, cl *client.Client, l *ledge
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(attempts(effects)); n != 2 {
-		t.Errorf("%d attempts took effect, want 2", n)
+	if n := len(attempts(effects)); n < 2 { // a starved machine may lose another lease
+		t.Errorf("%d attempts took effect, want two or more", n)
 	}
 	if found := overlap(effects); found != "" {
 		t.Error(found)
