@@ -73,6 +73,27 @@ func (b *bench) start(ctx context.Context, tasks bool, change func(*cluster.Opti
 	return cluster.Start(ctx, opt)
 }
 
+// keepLogs makes a file beside the results for what the nodes of one suite
+// say: what was not expected is to be explained.
+func (b *bench) keepLogs(suite string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(b.out), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.Create(strings.TrimSuffix(b.out, ".json") + "-" + suite + ".log")
+	if err != nil {
+		return nil, fmt.Errorf("keep the nodes' logs: %w", err)
+	}
+	return f, nil
+}
+
+// logTo makes nodes tell more, and to a file.
+func logTo(f *os.File) func(*cluster.Options) {
+	return func(o *cluster.Options) {
+		o.Log = f
+		o.Env = append(o.Env, "HOLDFAST_LOG_LEVEL=info")
+	}
+}
+
 // stop ends a cluster for good.
 func stop(c *cluster.Cluster, dir string) error {
 	return errors.Join(c.Close(), os.RemoveAll(dir))

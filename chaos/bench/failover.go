@@ -72,7 +72,7 @@ func runFailover(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	for _, f := range faults() {
-		args := []string{"-netns", network.Name(), "-binary", b.binary, "-dir", b.work, "-kills", strconv.Itoa(b.kills), "-cuts", strconv.Itoa(b.cuts)}
+		args := []string{"-netns", network.Name(), "-binary", b.binary, "-dir", b.work, "-out", b.out, "-kills", strconv.Itoa(b.kills), "-cuts", strconv.Itoa(b.cuts)}
 		cmd := exec.Command(self, args...)
 		cmd.Env = append(os.Environ(), childEnv+"="+f.id)
 		var out strings.Builder
@@ -129,9 +129,14 @@ const perCluster = 50
 
 func (b *bench) faultOften(ctx context.Context, network *netns.Network, f fault, count int) error {
 	b.set.Define(failoverFigures()...)
+	said, err := b.keepLogs(f.id)
+	if err != nil {
+		return err
+	}
+	defer said.Close()
 	for done := 0; done < count; {
 		n := min(count-done, perCluster)
-		if err := b.faultCluster(ctx, network, f, n, done); err != nil {
+		if err := b.faultCluster(ctx, network, f, n, done, said); err != nil {
 			return err
 		}
 		done += n
@@ -139,8 +144,9 @@ func (b *bench) faultOften(ctx context.Context, network *netns.Network, f fault,
 	return nil
 }
 
-func (b *bench) faultCluster(ctx context.Context, network *netns.Network, f fault, count, before int) (err error) {
+func (b *bench) faultCluster(ctx context.Context, network *netns.Network, f fault, count, before int, said *os.File) (err error) {
 	c, err := b.start(ctx, false, func(o *cluster.Options) {
+		logTo(said)(o)
 		o.Listen = func(i int) (string, error) { return net.JoinHostPort(network.Addr(i), "7700"), nil }
 		o.Wrap = func(i int, cmd *exec.Cmd) { cmd.Err = netns.Enter(network.Host(i), cmd) }
 	})
@@ -149,8 +155,9 @@ func (b *bench) faultCluster(ctx context.Context, network *netns.Network, f faul
 	}
 	defer func() { err = errors.Join(err, stop(c, folder(c))) }()
 	for i := range count {
-		t := &trial{b: b, c: c, network: network, fault: f}
+		t := &trial{b: b, c: c, network: network, fault: f, said: said}
 		got, err := t.run(ctx)
+		fmt.Fprintf(said, "--- %s, trial %d: %v by %s, %v\n", f.what, before+i+1, got.gap, got.by(), err)
 		if err != nil {
 			return fmt.Errorf("%s, trial %d: %w", f.what, before+i+1, err)
 		}

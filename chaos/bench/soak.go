@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -30,17 +29,12 @@ func runSoak(ctx context.Context, b *bench) (err error) {
 		figures.Figure{ID: "soak-429", What: span + "answers 429 by admission control", Stat: figures.Sum},
 		figures.Figure{ID: "soak-rate", What: span + "requests", Unit: "/s", Stat: figures.Median},
 	)
-	// What the nodes say is kept: an election that nobody wanted is to be
-	// explained.
-	said, err := os.Create(strings.TrimSuffix(b.out, ".json") + "-soak.log")
+	said, err := b.keepLogs("soak")
 	if err != nil {
-		return fmt.Errorf("keep the nodes' logs: %w", err)
+		return err
 	}
 	defer said.Close()
-	c, err := b.start(ctx, false, func(o *cluster.Options) {
-		o.Log = said
-		o.Env = append(o.Env, "HOLDFAST_LOG_LEVEL=info")
-	})
+	c, err := b.start(ctx, false, logTo(said))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type trial struct {
 	c       *cluster.Cluster
 	network *netns.Network
 	fault   fault
+	said    io.Writer // the nodes' logs
 }
 
 // outcome is the time without writes and who ended it.
@@ -161,6 +163,7 @@ func (t *trial) gap(ctx context.Context, leader *cluster.Node, others []*cluster
 	// The time runs from before the fault; a write counts that begins after it,
 	// when no answer can come from the old leader any more.
 	at := time.Now()
+	fmt.Fprintf(t.said, "--- fault at %s\n", at.UTC().Format("15:04:05.000"))
 	if err := t.fault.cause(t.network, leader, slices.Index(t.c.Nodes, leader)); err != nil {
 		return 0, err
 	}
