@@ -102,29 +102,17 @@ func findServer(servers []raft.Server, id string) (raft.Server, bool) {
 	return raft.Server{}, false
 }
 
-// AddNonvoter adds a server that gets the log and does not vote, or updates the
-// address of one that is there. This is how every server joins: AddVoter would
-// let it vote before it has the log. Autopilot promotes it.
+// AddNonvoter adds a server that gets the log and does not vote. This is how
+// every server joins: AddVoter would let it vote before it has the log.
+// Autopilot promotes it. A server that is there keeps its vote; do not change
+// its address this way while it is replicated to: raft 1.8 reads the record
+// that it would write without a lock.
 func (g *Group) AddNonvoter(ctx context.Context, id, addr string) error {
 	return g.change(ctx, "add_nonvoter", func(servers []raft.Server) (bool, error) {
 		s, ok := findServer(servers, id)
 		return ok && string(s.Address) == addr, nil
 	}, func() raft.IndexFuture {
 		// The library keeps the suffrage of a voter and changes its address.
-		return g.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), 0, configChangeTimeout)
-	})
-}
-
-// UpdateAddress tells the group that a server came back under another address.
-// A server that is not in the configuration is ErrNotMember.
-func (g *Group) UpdateAddress(ctx context.Context, id, addr string) error {
-	return g.change(ctx, "update_address", func(servers []raft.Server) (bool, error) {
-		s, ok := findServer(servers, id)
-		if !ok {
-			return false, fmt.Errorf("%w: %s", ErrNotMember, id)
-		}
-		return string(s.Address) == addr, nil
-	}, func() raft.IndexFuture {
 		return g.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), 0, configChangeTimeout)
 	})
 }
