@@ -41,11 +41,17 @@ func (f *Forwarder) loop() {
 // pause waits for a change of leader, but not for ever: Leader may already
 // name the next one by the time that the change was counted.
 func (f *Forwarder) pause(gen uint64) {
-	t := time.AfterFunc(retryPause, f.LeaderChanged)
+	over := false // guarded by mu; not a change of leader, which would end a session
+	t := time.AfterFunc(retryPause, func() {
+		f.mu.Lock()
+		over = true
+		f.mu.Unlock()
+		f.cond.Broadcast()
+	})
 	defer t.Stop()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for !f.closed && f.gen == gen {
+	for !f.closed && f.gen == gen && !over {
 		f.cond.Wait()
 	}
 }
