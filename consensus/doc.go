@@ -7,12 +7,14 @@
 //
 //   - A proposal that was refused with anything but ErrUnknownOutcome was never
 //     appended. A proposal that succeeded is applied here.
-//   - The time stamped on batches never runs back, whoever leads.
+//   - The time stamped on one leader's batches never runs back. The state takes
+//     the latest stamp it has seen, so that its time never falls, whoever leads.
 //   - A read index is given only by a leader that has applied everything from
 //     before its term, and that a majority of voters followed after the read
 //     arrived.
 //   - Leadership duties (OnLeadership) run only between those two edges: after
-//     the barrier of a term, and until its context ends.
+//     the first entry of a term is applied here, and until its context ends.
+//     Proposals need not wait for that edge, only for the election.
 //   - An entry that the state machine refuses stops this node. It is never
 //     skipped.
 //   - Every wait on the library ends: with the group's end at the latest.

@@ -30,7 +30,7 @@ type FailoverConfig struct {
 	// Again is the pause before the first-ranked follower tries again: 30 ms.
 	Again time.Duration
 	// Stay is how long another leader must stay before the verdict falls:
-	// 300 ms, longer than a heartbeat timeout. A candidate that loses for its
+	// 500 ms, longer than a leader's lease. A candidate that loses for its
 	// shorter log would otherwise wait a whole election timeout.
 	Stay time.Duration
 	// Verdict is how long a verdict stands at most: 1.5 s, then the timers.
@@ -44,7 +44,7 @@ type FailoverConfig struct {
 func (c *FailoverConfig) setDefaults() {
 	orDefault(&c.Step, 50*time.Millisecond)
 	orDefault(&c.Again, 30*time.Millisecond)
-	orDefault(&c.Stay, 300*time.Millisecond)
+	orDefault(&c.Stay, 500*time.Millisecond)
 	orDefault(&c.Verdict, 1500*time.Millisecond)
 	orDefault(&c.PerMinute, 10)
 	orDefault(&c.Confirmations, 1)

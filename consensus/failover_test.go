@@ -95,7 +95,7 @@ func TestVerdictStandsUntilALeaderStays(t *testing.T) {
 		t.Fatal("no second try")
 	}
 	s.leader = LeaderInfo{ID: "c", Term: 5} // it comes,
-	if fire, next := f.step(at(40), s); fire || next != at(340) {
+	if fire, next := f.step(at(40), s); fire || next != at(540) {
 		t.Fatalf("fire %v, next %v", fire, next)
 	}
 	s.leader = LeaderInfo{Term: 6} // and goes
@@ -104,19 +104,19 @@ func TestVerdictStandsUntilALeaderStays(t *testing.T) {
 	}
 	s.leader = LeaderInfo{ID: "c", Term: 7}
 	f.step(at(110), s)
-	if _, next := f.step(at(410), s); !next.IsZero() || f.suspect != "" {
+	if _, next := f.step(at(610), s); !next.IsZero() || f.suspect != "" {
 		t.Fatal("the verdict stands against a leader that stayed")
 	}
 	// The suspect itself, in a newer term, is alive: forged evidence.
 	s.leader = LeaderInfo{ID: "a", Term: 8}
-	f.report(at(500), evidence{"a", KindPortUnreachable, 0}, s)
-	f.step(at(500), s)
+	f.report(at(700), evidence{"a", KindPortUnreachable, 0}, s)
+	f.step(at(700), s)
 	s.leader.Term = 9
-	f.step(at(510), s)
-	if fire, _ := f.step(at(700), s); fire {
+	f.step(at(710), s)
+	if fire, _ := f.step(at(1100), s); fire {
 		t.Fatal("fired against a suspect that was elected again")
 	}
-	f.step(at(810), s)
+	f.step(at(1210), s)
 	if f.suspect != "" {
 		t.Fatal("the verdict stands against a suspect that was elected again")
 	}

@@ -51,11 +51,10 @@ func encodeTestBatch(unixNano int64, cmds [][]byte) []byte {
 
 // testState is a map with request IDs. Results carry the new value.
 type testState struct {
-	mu       sync.Mutex
-	data     testData
-	raw      bool // commands are not decoded, for benchmarks
-	backward int  // batches whose time ran back
-	applies  int
+	mu      sync.Mutex
+	data    testData
+	raw     bool // commands are not decoded, for benchmarks
+	applies int
 }
 
 type testData struct {
@@ -77,9 +76,6 @@ func (s *testState) Apply(index uint64, batch []byte) (fsm.Applied, error) {
 	}
 	s.applies++
 	now := int64(binary.BigEndian.Uint64(batch))
-	if now < s.data.Now {
-		s.backward++
-	}
 	s.data.Index, s.data.Now = index, max(now, s.data.Now)
 	var out fsm.Applied
 	for rest := batch[8:]; len(rest) > 0; {
@@ -124,12 +120,6 @@ func (s *testState) get(key string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.data.Values[key]
-}
-
-func (s *testState) ranBack() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.backward
 }
 
 func (s *testState) Now() int64 {

@@ -85,6 +85,14 @@ func (l *leadership) look(ctx context.Context) {
 	if l.current != nil && (!leads || l.current.term != term) {
 		l.leave()
 	}
+	if leads && l.current == nil {
+		of := &office{term: term}
+		of.ctx, of.cancel = context.WithCancel(ctx)
+		l.current = of
+		// Before anyone is told who leads: they send what they have at once.
+		l.g.proposer.setGate(gateOpen)
+		of.work.Go(func() { l.take(of) })
+	}
 	info := LeaderInfo{ID: string(id), Addr: string(addr), Term: term, Self: leads}
 	if leads {
 		info.ID, info.Addr = l.g.id, string(l.g.link.LocalAddr())
@@ -101,13 +109,6 @@ func (l *leadership) look(ctx context.Context) {
 		for _, f := range callbacks {
 			f(info)
 		}
-	}
-	if leads && l.current == nil {
-		of := &office{term: term}
-		of.ctx, of.cancel = context.WithCancel(ctx)
-		l.current = of
-		l.g.proposer.setGate(gateHeld)
-		of.work.Go(func() { l.take(of) })
 	}
 }
 
@@ -134,19 +135,22 @@ func (l *leadership) leave() {
 	l.g.background.Go(of.work.Wait)
 }
 
-// take makes a new leader ready: a barrier, so that everything committed before
-// is applied here and its time is known; then an entry with no commands, so
-// that every replica's applied index passes the library's own no-op, which no
-// state machine is shown.
+// take makes a new leader ready for reads and duties with an entry that has no
+// commands: when it is applied here, so is everything committed before, and
+// every replica's applied index passes the library's own no-op, which no state
+// machine is shown.
+//
+// The obvious order, a barrier first and proposals after it, makes every write
+// wait for two more rounds after an election, and needs them for nothing: a
+// proposal is only appended behind what is in the log, and the state judges it
+// when its turn comes. So proposals go first, often in the same round as the
+// library's no-op.
 func (l *leadership) take(of *office) {
 	g := l.g
 	start := g.cfg.Now()
 	for of.ctx.Err() == nil {
-		err := releasable(g.raft.Barrier(g.cfg.Timing.Election), g.dead).Error()
-		if err == nil {
-			entry := g.cfg.EncodeBatch(g.proposer.stamp(), nil)
-			err = releasable(g.raft.Apply(entry, g.cfg.Timing.Election), g.dead).Error()
-		}
+		entry := g.cfg.EncodeBatch(g.proposer.stamp(), nil)
+		err := releasable(g.raft.Apply(entry, g.cfg.Timing.Election), g.dead).Error()
 		if err == nil {
 			break
 		}
@@ -168,7 +172,6 @@ func (l *leadership) take(of *office) {
 		return
 	}
 	l.serving = of
-	g.proposer.openFor(of.ctx)
 	for _, f := range l.duties {
 		of.work.Go(func() { f(of.ctx, of.term) })
 	}

@@ -107,11 +107,6 @@ func TestLinearizableUnderChangesOfLeader(t *testing.T) {
 				c.startAll()
 				c.leader()
 				runHistory(t, c, &h, seed)
-				for _, nd := range c.nodes {
-					if n := nd.state.ranBack(); n > 0 {
-						t.Errorf("%s: the batch time ran back %d times", nd.id, n)
-					}
-				}
 			})
 			if res := porcupine.CheckOperationsTimeout(registerModel, h.ops, 20*time.Second); res != porcupine.Ok {
 				t.Errorf("history of %d operations: %v", len(h.ops), res)

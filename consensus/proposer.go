@@ -55,8 +55,7 @@ type gate uint8
 
 const (
 	gateClosed  gate = iota // not the leader: refuse
-	gateHeld                // elected, but not everything is applied yet: collect
-	gateOpen                // in office: propose
+	gateOpen                // elected: propose
 	gateStopped             // for ever: refuse
 )
 
@@ -140,19 +139,10 @@ func (p *proposer) setGate(g gate) {
 	p.kick()
 }
 
-// openFor opens the gate unless ctx, the office, has ended: its end closes the
-// gate, and must not be overtaken.
-func (p *proposer) openFor(ctx context.Context) {
-	p.mu.Lock()
-	if p.gate == gateHeld && ctx.Err() == nil {
-		p.gate = gateOpen
-	}
-	p.mu.Unlock()
-	p.kick()
-}
-
 // stamp is the time of the next batch: the leader's clock, but never before
-// that of an earlier batch, whoever was leader then.
+// that of an earlier batch of this leader's. Just after an election it may be
+// before a batch of an earlier leader's that is not applied here yet; the state
+// takes the later of the two (see StateMachine).
 func (p *proposer) stamp() int64 {
 	p.stampMu.Lock()
 	defer p.stampMu.Unlock()
@@ -197,9 +187,6 @@ func (p *proposer) run() {
 func (p *proposer) take(buf []call) ([]call, gate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gate == gateHeld {
-		return buf[:0], p.gate
-	}
 	n, size := 0, 0
 	for n < len(p.queue) && (p.gate != gateOpen || size+p.queue[n].bytes <= p.limits.EntryBytes) {
 		size += p.queue[n].bytes

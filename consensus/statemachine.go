@@ -12,7 +12,9 @@ type StateMachine interface {
 	// Apply applies one entry. An error means that this node must stop: the
 	// entry is never skipped. The results are one per command, in order.
 	Apply(index uint64, batch []byte) (fsm.Applied, error)
-	// Now is the time of the last applied batch, Unix nanoseconds.
+	// Now is the latest time of an applied batch, Unix nanoseconds. It never
+	// falls: a new leader's first batch may carry an earlier time than the old
+	// leader's last one.
 	Now() int64
 	// Snapshot freezes the state for writing beside further applies. It must
 	// be quick: applies wait for it.

@@ -23,3 +23,17 @@ func TestTaskLife(t *testing.T) {
 		t.Fatalf("after report: %+v", v)
 	}
 }
+
+// A new leader stamps its first batches by its own clock, which may be behind
+// what an old leader's last batch said: the state keeps the later time.
+func TestTimeNeverFalls(t *testing.T) {
+	s := New(Limits{})
+	for i, stamp := range []int64{5 * second, 3 * second, 7 * second, 0} {
+		if _, err := s.Apply(uint64(i+1), EncodeBatch(stamp, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if want := []int64{5, 5, 7, 7}[i] * second; s.Now() != want {
+			t.Fatalf("after a batch of %d the state's time is %d, want %d", stamp, s.Now(), want)
+		}
+	}
+}

@@ -118,12 +118,12 @@ func Defaults() Config {
 		Voters:      5,
 		Stable:      Duration(10 * time.Second),
 		QueueBound:  1_000_000,
-		// 250/250/150 ms is a judgement that the soak test keeps checking:
-		// shorter timers saw a false election beside full CPU load.
+		// The soak of the benchmarks keeps checking these: shorter timers saw
+		// false elections beside full CPU load.
 		Raft: RaftConfig{
-			Heartbeat: Duration(250 * time.Millisecond),
-			Election:  Duration(250 * time.Millisecond),
-			Lease:     Duration(150 * time.Millisecond),
+			Heartbeat: Duration(400 * time.Millisecond),
+			Election:  Duration(400 * time.Millisecond),
+			Lease:     Duration(400 * time.Millisecond),
 		},
 	}
 }

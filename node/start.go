@@ -173,7 +173,7 @@ func (n *Node) joinGroup() error {
 	if err := n.mux.Serve(); err != nil {
 		return err
 	}
-	prober := evidence.New(evidence.Config{Report: n.evidence})
+	prober := evidence.New(evidence.Config{Report: n.evidence, Busy: busyWhile(n.group.AppliedIndex, n.now)})
 	n.work.Go(func() { <-n.ctx.Done(); prober.Close() })
 	n.group.OnLeaderChange(func(l consensus.LeaderInfo) { n.leaderChanged(prober, l) })
 	n.group.OnLeadership(n.lead)
@@ -228,38 +228,6 @@ func (n *Node) restored(uint64) {
 	n.hub.Restored()
 	if n.state.Revoked(fsm.NodeID(n.id)) {
 		n.fail(ErrRemoved)
-	}
-}
-
-func (n *Node) leaderChanged(prober *evidence.Prober, l consensus.LeaderInfo) {
-	n.log.Info("leader changed", "leader", l.ID, "addr", l.Addr, "term", l.Term)
-	n.forward.LeaderChanged()
-	n.worker.LeaderChanged()
-	if l.ID == "" || l.Self {
-		prober.Watch("", "")
-		return
-	}
-	addr := l.Addr
-	if a, ok := n.resolve(l.ID); ok {
-		addr = a
-	}
-	prober.Watch(l.ID, addr)
-}
-
-// evidence passes on that a peer's process is gone.
-func (n *Node) evidence(peer string, kind transport.Evidence) {
-	select {
-	case <-n.grouped:
-	default:
-		return // before the group is open nobody leads
-	}
-	switch kind {
-	case transport.EvidenceRefused:
-		n.group.Evidence(peer, consensus.KindPortUnreachable)
-	case transport.EvidenceClosed:
-		n.group.Evidence(peer, consensus.KindConnectionClosed)
-	case transport.EvidenceReset:
-		n.group.Evidence(peer, consensus.KindStatelessReset)
 	}
 }
 

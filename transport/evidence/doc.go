@@ -4,7 +4,8 @@
 // must not take a pause for a death. A host that still runs knows better: its
 // kernel answers a packet to a port that nobody holds with "port unreachable",
 // at once. A [Prober] keeps a connected UDP socket to the leader's port and
-// writes one byte every few milliseconds; the answer arrives as ECONNREFUSED.
+// writes one byte every few milliseconds, more often while the leader is used;
+// the answer arrives as ECONNREFUSED.
 // The byte is no QUIC packet: the leader's transport drops it.
 //
 // What this cannot see: a hung process, a host that is cut off, a network that

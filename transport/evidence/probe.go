@@ -15,6 +15,9 @@ const (
 	// defaultInterval between probes: 200 packets of one byte per second and
 	// follower, for 5 ms at most until a death is noticed.
 	defaultInterval = 5 * time.Millisecond
+	// defaultBusyInterval is in force while somebody would wait: three
+	// milliseconds less of an outage for some 0.5 % of a core.
+	defaultBusyInterval = 2 * time.Millisecond
 	// reportPause follows a report: the receiver has its own limits, this one
 	// keeps a dead address from being a busy loop.
 	reportPause = 50 * time.Millisecond
@@ -34,8 +37,10 @@ type Config struct {
 	// Dial opens a connected UDP socket; nil for the real one. faults.Net has
 	// one, so that a broken network breaks the probe as well.
 	Dial func(addr string) (net.Conn, error)
-	// Interval between two probes, default 5 ms.
-	Interval time.Duration
+	// Interval between two probes, default 5 ms; BusyInterval while Busy says
+	// that the leader is being used, default 2 ms. Busy may be nil: never.
+	Interval, BusyInterval time.Duration
+	Busy                   func() bool
 }
 
 // Prober watches one peer at a time.
@@ -59,6 +64,12 @@ func New(cfg Config) *Prober {
 	}
 	if cfg.Interval == 0 {
 		cfg.Interval = defaultInterval
+	}
+	if cfg.BusyInterval == 0 {
+		cfg.BusyInterval = defaultBusyInterval
+	}
+	if cfg.Busy == nil {
+		cfg.Busy = func() bool { return false }
 	}
 	p := &Prober{cfg: cfg, done: make(chan struct{}), changed: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) // the prober's own life
@@ -130,15 +141,20 @@ func (p *Prober) watch(t target, changed <-chan struct{}) (refused bool) {
 		return false
 	}
 	defer c.Close()
-	tick := time.NewTicker(p.cfg.Interval)
-	defer tick.Stop()
+	pace := time.NewTimer(0)
+	defer pace.Stop()
 	var buf [64]byte
 	for {
+		interval := p.cfg.Interval
+		if p.cfg.Busy() {
+			interval = p.cfg.BusyInterval
+		}
+		pace.Reset(interval)
 		// The kernel hands a refusal to whichever call comes next.
 		if _, err := c.Write([]byte{notQUIC}); err != nil {
 			return p.verdict(err, changed)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(p.cfg.Interval))
+		_ = c.SetReadDeadline(time.Now().Add(interval))
 		if _, err := c.Read(buf[:]); err != nil {
 			var ne net.Error
 			if !errors.As(err, &ne) || !ne.Timeout() {
@@ -146,7 +162,7 @@ func (p *Prober) watch(t target, changed <-chan struct{}) (refused bool) {
 			}
 		}
 		select { // paces the loop should the peer answer something
-		case <-tick.C:
+		case <-pace.C:
 		case <-changed:
 			return false
 		case <-p.ctx.Done():

@@ -94,6 +94,22 @@ func TestReportsTheEndOfAProcess(t *testing.T) {
 	await(t, reports) // and again while it is watched
 }
 
+// While the leader is used the probes follow the shorter interval: with the
+// other one this test would end after an hour.
+func TestProbesMoreOftenWhileBusy(t *testing.T) {
+	live, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	dial, probed := counted(realDial)
+	p, _ := prober(t, Config{Dial: dial, Interval: time.Hour, BusyInterval: time.Millisecond, Busy: func() bool { return true }})
+	p.Watch("one", live.LocalAddr().String())
+	for range 10 {
+		<-probed
+	}
+}
+
 func TestTargetChanges(t *testing.T) {
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
