@@ -18,6 +18,7 @@ import (
 type applier struct {
 	sm      StateMachine
 	applied *appliedIndex
+	log     *overlap
 	metrics *Metrics
 	now     func() time.Time
 
@@ -46,10 +47,16 @@ var errLatched = errors.New("consensus: the state machine failed on an earlier e
 // Apply implements raft.FSM; the library calls ApplyBatch instead.
 func (a *applier) Apply(l *raft.Log) any { return a.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch applies committed entries in order. After an error nothing more is
-// applied: the state stays at the last good entry.
+// ApplyBatch applies committed entries in order, once they are durable here
+// (see overlap). After an error nothing more is applied: the state stays at the
+// last good entry.
 func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
+	if last := logs[len(logs)-1].Index; a.failed.Load() == nil {
+		if err := a.log.applicable(last); err != nil {
+			a.stop(&ApplyError{Index: last, Err: err})
+		}
+	}
 	for i, l := range logs {
 		if a.failed.Load() != nil {
 			out[i] = &outcome{err: errLatched}
@@ -91,6 +98,15 @@ func (a *applier) latch(err *ApplyError) {
 	if a.failed.CompareAndSwap(nil, err) {
 		a.applied.fail(err)
 		a.onFatal(err)
+	}
+}
+
+// stop ends applying like latch, for a failure that whoever met it reports: a
+// write that failed has abandoned the group already, and one that outlives the
+// group's end is none.
+func (a *applier) stop(err *ApplyError) {
+	if a.failed.CompareAndSwap(nil, err) {
+		a.applied.fail(err)
 	}
 }
 

@@ -18,7 +18,8 @@ func newTestApplier(t *testing.T, s *testState) (*applier, *[]*ApplyError) {
 	}
 	fatal := &[]*ApplyError{}
 	return &applier{
-		sm: Adapt(s), applied: newAppliedIndex(), metrics: m, now: time.Now, snapBytes: 1 << 30,
+		log: newOverlap(&Config{}, nil, nil),
+		sm:  Adapt(s), applied: newAppliedIndex(), metrics: m, now: time.Now, snapBytes: 1 << 30,
 		snapAsk: make(chan struct{}, 1), onFatal: func(err *ApplyError) { *fatal = append(*fatal, err) },
 	}, fatal
 }

@@ -60,6 +60,8 @@ type Config struct {
 	OnApplied      func(index uint64, changes []fsm.Change)
 	OnRestored     func(index uint64)
 	OnLeaderChange func(LeaderInfo)
+
+	mutants mutants // tests only
 }
 
 // Timing holds raft's timers. Failover by timers takes 2.0 to 2.6 times the

@@ -15,6 +15,8 @@
 //   - Leadership duties (OnLeadership) run only between those two edges: after
 //     the first entry of a term is applied here, and until its context ends.
 //     Proposals need not wait for that edge, only for the election.
+//   - Nothing that comes of an entry leaves a leader before the entry is durable
+//     on it, although it is replicated earlier: see overlap, with the proof.
 //   - An entry that the state machine refuses stops this node. It is never
 //     skipped.
 //   - Every wait on the library ends: with the group's end at the latest.
@@ -29,6 +31,7 @@
 //   - reader.run: one round of confirmation at a time;
 //   - failoverDriver.run: owns the failover;
 //   - link.pump: hands incoming requests to raft;
+//   - overlap.write: a leader's append under way to its disk, at most one;
 //   - snapshotByBytes.
 //
 // # Locks

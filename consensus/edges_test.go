@@ -246,6 +246,8 @@ func TestStepDownWithAStuckDiskAbandons(t *testing.T) {
 		release := disks[l.id].hang()
 		l.group.ProposeAsync([][]byte{testCommand{}.encode()}, func([]fsm.Result, uint64, error) {})
 		elapse(10 * time.Millisecond)
+		l.group.raft.Barrier(0) // the second write waits for the first, in raft's main loop
+		elapse(10 * time.Millisecond)
 		if err := l.group.StepDown(within(t, 300*time.Millisecond), "disk stalled"); err == nil {
 			t.Error("stepped down through a stuck main loop")
 		}
@@ -488,7 +490,7 @@ func TestUnusableSnapshotStopsTheNodeWithoutPanic(t *testing.T) {
 
 func TestOnlyMessagesWithACommitIndexMakeFresh(t *testing.T) {
 	c := newContacts(time.Now)
-	l := newLink(&Config{ID: "n1", Transport: memtransport.New(time.Second, 0).Join("n1")}, c, &installs{}, newAppliedIndex())
+	l := newLink(&Config{ID: "n1", Transport: memtransport.New(time.Second, 0).Join("n1")}, c, &installs{}, newAppliedIndex(), newOverlap(&Config{}, nil, nil))
 	l.term = func() uint64 { return 5 }
 	see := func(term, commit uint64) bool {
 		if err := l.inspect(&raft.RPC{Command: &raft.AppendEntriesRequest{Term: term, LeaderCommitIndex: commit}}); err != nil {

@@ -22,6 +22,7 @@ type Group struct {
 	log     hclog.Logger
 	metrics *Metrics
 
+	overlap    *overlap
 	link       *link
 	contacts   *contacts
 	applier    *applier
@@ -63,8 +64,9 @@ func Open(cfg Config) (*Group, error) {
 		restoring:    make(chan struct{}, 1),
 		dead:         make(chan struct{}),
 	}
+	g.overlap = newOverlap(&g.cfg, g.dead, g.Abandon)
 	g.applier = &applier{
-		sm: cfg.State, applied: newAppliedIndex(), metrics: metrics, now: cfg.Now, onFatal: g.fatalStop,
+		sm: cfg.State, applied: newAppliedIndex(), log: g.overlap, metrics: metrics, now: cfg.Now, onFatal: g.fatalStop,
 		compress: cfg.Compress, decompress: cfg.Decompress,
 		snapBytes: cfg.Snapshot.Bytes, snapAsk: make(chan struct{}, 1),
 	}
@@ -76,7 +78,7 @@ func Open(cfg Config) (*Group, error) {
 	}
 	inst := &installs{metrics: metrics, repair: g.repair}
 	g.applier.onRestored.add(func(uint64) { inst.restored() })
-	g.link = newLink(&g.cfg, g.contacts, inst, g.applier.applied)
+	g.link = newLink(&g.cfg, g.contacts, inst, g.applier.applied, g.overlap)
 	g.proposer = g.newProposer()
 	g.reader = &reader{g: g, wake: make(chan struct{}, 1)}
 	g.failover = newFailoverDriver(g)
@@ -93,6 +95,7 @@ func Open(cfg Config) (*Group, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
+	g.overlap.start(g.raft)
 	g.link.start()
 	g.proposing.Go(g.proposer.run)
 	g.background.Go(func() { g.leadership.run(ctx) })
@@ -120,7 +123,7 @@ func (g *Group) startRaft() error {
 			return fmt.Errorf("consensus: bootstrap: %w", err)
 		}
 	}
-	r, err := raft.NewRaft(rc, g.applier, c.Logs, c.Stable, c.Snapshots, g.link)
+	r, err := raft.NewRaft(rc, g.applier, g.overlap, c.Stable, c.Snapshots, g.link)
 	if err != nil {
 		return fmt.Errorf("consensus: start raft: %w", err)
 	}
@@ -150,7 +153,7 @@ func (g *Group) repair(index, term uint64) {
 	g.link.cut("repair")
 	err := releasable(g.raft.Shutdown(), g.dead).Error()
 	if err == nil {
-		if err = dropTail(g.cfg.Logs, index, term); err == nil {
+		if err = dropTail(g.overlap, index, term); err == nil {
 			err = fmt.Errorf("%w (snapshot %d of term %d)", ErrTailDropped, index, term)
 		}
 	}
@@ -182,7 +185,11 @@ func (g *Group) Shutdown() error {
 		f := g.raft.Shutdown()
 		g.link.cut("shutdown")
 		stopped := make(chan error, 1)
-		go func() { stopped <- f.Error() }()
+		go func() {
+			err := f.Error()
+			g.overlap.close()
+			stopped <- err
+		}()
 		select {
 		case g.closeErr = <-stopped:
 		case <-time.After(g.drainTime()):
@@ -255,7 +262,7 @@ func (g *Group) AppliedIndex() uint64 { return g.applier.applied.index.Load() }
 
 // CommitIndex is the index of the last entry that this node knows to be
 // committed; it may not be applied yet.
-func (g *Group) CommitIndex() uint64 { return g.raft.CommitIndex() }
+func (g *Group) CommitIndex() uint64 { return g.overlap.clamp(g.raft.CommitIndex()) }
 
 // Age is for reads with a bound on their age: at most so long ago the local
 // state was current. ok is false if that cannot be said at all.

@@ -29,6 +29,7 @@ type link struct {
 	contacts *contacts
 	installs *installs
 	applied  *appliedIndex
+	log      *overlap
 	term     func() uint64 // raft's current term
 
 	consumer chan raft.RPC
@@ -43,10 +44,10 @@ type link struct {
 
 var errCut = errors.New("consensus: this node has given up its place in the raft group")
 
-func newLink(cfg *Config, c *contacts, in *installs, applied *appliedIndex) *link {
+func newLink(cfg *Config, c *contacts, in *installs, applied *appliedIndex, log *overlap) *link {
 	return &link{
 		Transport: cfg.Transport, preVote: cfg.Transport.(raft.WithPreVote), id: cfg.ID, timing: cfg.Timing,
-		contacts: c, installs: in, applied: applied,
+		contacts: c, installs: in, applied: applied, log: log,
 		consumer: make(chan raft.RPC), stop: make(chan struct{}),
 	}
 }
@@ -90,10 +91,17 @@ func (l *link) inspect(rpc *raft.RPC) error {
 	}
 	switch cmd := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
-		if cmd.LeaderCommitIndex > 0 && cmd.Term >= l.term() {
+		if cmd.Term < l.term() {
+			return nil // raft will refuse it
+		}
+		if cmd.LeaderCommitIndex > 0 {
 			l.contacts.heard(cmd.LeaderCommitIndex, l.applied.index.Load())
 		}
+		return l.log.yield(cmd.Term)
 	case *raft.InstallSnapshotRequest:
+		if err := l.log.yield(cmd.Term); err != nil {
+			return err
+		}
 		return l.installs.arrived(cmd.LastLogIndex, cmd.LastLogTerm)
 	case *raft.TimeoutNowRequest:
 		l.setCause(causeTransfer)
@@ -179,10 +187,16 @@ func (l *link) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.Ap
 
 // AppendEntries implements raft.Transport. An answer in the request's own term
 // means that the peer followed this leader at some time after the mark, also
-// when it rejects the entries because its log does not match.
+// when it rejects the entries because its log does not match. The commit index
+// that leaves is at most what is durable here, see overlap.
 func (l *link) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if l.cutOff.Load() {
 		return errCut
+	}
+	if c := l.log.clamp(args.LeaderCommitIndex); c != args.LeaderCommitIndex {
+		own := *args // raft uses its request again
+		own.LeaderCommitIndex = c
+		args = &own
 	}
 	seq, at := l.contacts.mark()
 	err := l.Transport.AppendEntries(id, target, args, resp)

@@ -71,7 +71,13 @@ func (g *Group) change(ctx context.Context, action string, check func([]raft.Ser
 			done <- err
 			return
 		}
-		err := releasable(do(), g.dead).Error()
+		entry := do()
+		err := releasable(entry, g.dead).Error()
+		if err == nil { // the library answers whatever the applier says
+			if e := g.overlap.wait(entry.Index()); e != nil {
+				err = fmt.Errorf("%w (%w)", ErrUnknownOutcome, e)
+			}
+		}
 		if err == nil {
 			g.metrics.membership.WithLabelValues(action).Inc()
 		}

@@ -42,6 +42,9 @@ func (a *applier) Snapshot() (raft.FSMSnapshot, error) {
 	if a.failed.Load() != nil {
 		return nil, errLatched
 	}
+	if err := a.log.coverable(); err != nil {
+		return nil, err
+	}
 	return &persister{
 		index: a.applied.index.Load(),
 		state: a.sm.Snapshot(),

@@ -90,7 +90,7 @@ func (r *reader) finish(rd *round, index uint64, err error) {
 }
 
 // round confirms the leader once. The commit index is read first: it covers
-// everything answered so far, and it is this leader's own because an entry of
+// everything answered so far (what is not durable here was not), and it is this leader's own because an entry of
 // this term is committed (see leadership.take).
 func (r *reader) round(ctx context.Context) (uint64, error) {
 	g := r.g
@@ -99,7 +99,7 @@ func (r *reader) round(ctx context.Context) (uint64, error) {
 	if of == nil {
 		return 0, g.notLeader()
 	}
-	index := g.raft.CommitIndex()
+	index := g.CommitIndex()
 	mark, _ := g.contacts.mark()
 	select { // an old wake-up
 	case <-g.contacts.acked:

@@ -38,10 +38,11 @@
 // # Goroutines and locks
 //
 // The package starts no goroutine of its own; the watchdog uses timers, which
-// end with the write that they watch. raft's main goroutine is the only caller
-// of StoreLogs and of the stable store, raft's snapshot goroutine calls
-// DeleteRange and the snapshot store, any goroutine may read. Lock order:
-// sealedLog.mu, then ring.mu; the watchdog's lock is a leaf.
+// end with the write that they watch. One goroutine at a time calls StoreLogs:
+// raft's main one, or for a leader's append the one that writes for it
+// (consensus.overlap). raft's main goroutine alone calls the stable store, its
+// snapshot goroutine calls DeleteRange and the snapshot store, any goroutine may
+// read. Lock order: sealedLog.mu, then ring.mu; the watchdog's lock is a leaf.
 //
 // # Snapshots: what travels
 //
