@@ -105,13 +105,8 @@ func (f *Fast) SubmitEncoded(ctx context.Context, specs [][]byte, opts ...CallOp
 	}
 	var out Submitted
 	err := f.try(ctx, "submit", func(ctx context.Context, addr string) error {
-		actx, cancel := context.WithTimeoutCause(ctx, f.cfg.Timeout, fmt.Errorf("no answer within %v", f.cfg.Timeout))
-		defer cancel()
-		a, err := f.call(actx, addr, req)
+		a, err := f.call(ctx, addr, &req)
 		if err != nil {
-			if actx.Err() != nil && ctx.Err() == nil {
-				return context.Cause(actx)
-			}
 			return err
 		}
 		if err := refusal(a.Code, a.Detail, a.RetryAfterMS); err != nil {
@@ -144,15 +139,16 @@ func refusal(code frames.Code, detail string, retryAfterMS uint32) error {
 }
 
 // call sends req on the connection to addr, dialling it if there is none.
-func (f *Fast) call(ctx context.Context, addr string, req frames.Request) (*frames.Answer, error) {
-	s, err := f.session(ctx, addr)
+func (f *Fast) call(ctx context.Context, addr string, req *frames.Request) (frames.Answer, error) {
+	deadline := time.Now().Add(f.cfg.Timeout)
+	s, err := f.session(ctx, addr, deadline)
 	if err != nil {
-		return nil, err
+		return frames.Answer{}, err
 	}
-	return s.call(ctx, req)
+	return s.call(ctx, req, deadline)
 }
 
-func (f *Fast) session(ctx context.Context, addr string) (*fastSession, error) {
+func (f *Fast) session(ctx context.Context, addr string, deadline time.Time) (*fastSession, error) {
 	f.mu.Lock()
 	if f.alive.Err() != nil {
 		f.mu.Unlock()
@@ -173,7 +169,17 @@ func (f *Fast) session(ctx context.Context, addr string) (*fastSession, error) {
 	select {
 	case <-d.ready:
 		return d.session, d.err
-	case <-ctx.Done():
+	default:
+	}
+	wctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	select {
+	case <-d.ready:
+		return d.session, d.err
+	case <-wctx.Done():
+		if ctx.Err() == nil {
+			return nil, &lateError{f.cfg.Timeout}
+		}
 		return nil, ctx.Err()
 	}
 }

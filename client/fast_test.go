@@ -31,6 +31,7 @@ type rpcState struct {
 	requests int
 	refuse   []frames.Code // answers for the next requests
 	drop     int           // break the connection after that many more effects, unanswered
+	silent   bool          // requests take effect and are not answered
 	token    string
 }
 
@@ -97,27 +98,27 @@ func (n *rpcNode) serve(ctx context.Context, conn *quic.Conn) {
 		if in.Next(&r) != nil {
 			return
 		}
-		a, ok := n.apply(&r)
-		if !ok || !send(a) {
+		a, ok, mute := n.apply(&r)
+		if !ok || !mute && !send(a) {
 			return
 		}
 	}
 }
 
-func (n *rpcState) apply(r *frames.Request) (frames.Answer, bool) {
+func (n *rpcState) apply(r *frames.Request) (a frames.Answer, ok, mute bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.requests++
-	a := frames.Answer{Number: r.Number}
+	a, mute = frames.Answer{Number: r.Number}, n.silent
 	if len(n.refuse) > 0 {
 		a.Code, n.refuse = n.refuse[0], n.refuse[1:]
 		a.Detail = "injected"
-		return a, true
+		return a, true, mute
 	}
 	for _, b := range r.Specs {
 		if s, err := client.DecodeSpec(b); err != nil || len(s.Command) == 0 {
 			a.Code, a.Detail = frames.Invalid, "command is empty"
-			return a, true
+			return a, true, mute
 		}
 	}
 	first, again := n.effects[r.Key]
@@ -127,12 +128,12 @@ func (n *rpcState) apply(r *frames.Request) (frames.Answer, bool) {
 		n.effects[r.Key] = first
 		if n.drop > 0 {
 			if n.drop--; n.drop == 0 {
-				return a, false
+				return a, false, mute
 			}
 		}
 	}
 	a.First, a.Count, a.Index = first, uint32(len(r.Specs)), 100+n.next
-	return a, true
+	return a, true, mute
 }
 
 func (n *rpcState) counts() (tasks uint64, requests int) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -42,11 +43,16 @@ type fastSession struct {
 	bytes  *semaphore.Weighted
 	kick   chan struct{}  // out is not empty
 	in     *frames.Reader // the reader goroutine's
+	number atomic.Uint64
+
+	patience time.Duration // of a call
 
 	mu      sync.Mutex
-	number  uint64
+	over    bool
 	out     []byte
-	pending map[uint64]chan *frames.Answer
+	pending map[uint64]*fastCall // nil: its caller was told that it is late
+	late    *time.Timer          // nil before the first call
+	lateAt  time.Time            // when it fires; zero: never
 }
 
 // dialFast connects to addr and authenticates. ctx ends the session too.
@@ -96,82 +102,97 @@ func newFastSession(dctx, ctx context.Context, conn *quic.Conn, cfg Config) (*fa
 	}
 	_ = stream.SetDeadline(time.Time{})
 	s := &fastSession{
-		conn: conn, stream: stream, kick: make(chan struct{}, 1), pending: map[uint64]chan *frames.Answer{},
+		conn: conn, stream: stream, kick: make(chan struct{}, 1), pending: map[uint64]*fastCall{},
 		room:  make(chan struct{}, max(1, min(int(w.InFlight), maxInFlight))),
-		bytes: semaphore.NewWeighted(maxUnsent),
+		bytes: semaphore.NewWeighted(maxUnsent), patience: cfg.Timeout,
 	}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	// A connection that ends must wake callers and the writer.
 	context.AfterFunc(conn.Context(), func() { s.end(context.Cause(conn.Context())) })
-	context.AfterFunc(s.ctx, func() { _ = conn.CloseWithError(0, "") })
+	context.AfterFunc(s.ctx, func() {
+		s.abandon()
+		_ = conn.CloseWithError(0, "")
+	})
 	s.in = in
 	return s, nil
 }
 
-// call sends one request and waits for its answer.
-func (s *fastSession) call(ctx context.Context, req frames.Request) (*frames.Answer, error) {
-	select {
-	case s.room <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-s.ctx.Done():
-		return nil, s.ended()
+// call sends one request and waits for its answer, until ctx or the deadline
+// ends.
+func (s *fastSession) call(ctx context.Context, req *frames.Request, deadline time.Time) (frames.Answer, error) {
+	c := fastCalls.Get().(*fastCall)
+	c.deadline = deadline
+	req.Number = s.number.Add(1)
+	var err error
+	if c.frame, err = frames.AppendRequest(c.frame[:0], req); err != nil {
+		c.put()
+		return frames.Answer{}, &permanentError{err}
 	}
-	ch, err := s.enqueue(ctx, req)
-	if err != nil {
-		<-s.room
-		return nil, err
+	if err := s.send(ctx, req.Number, c); err != nil {
+		c.put()
+		return frames.Answer{}, err
 	}
 	// From here on the reader gives the room back, with the answer: a caller
 	// that gives up does not make the node forget the request.
 	select {
-	case a := <-ch:
-		return a, nil
+	case <-c.done:
+		a, err := c.answer, c.err
+		c.put()
+		return a, err
 	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-s.ctx.Done():
-		select {
-		case a := <-ch: // it came just before
-			return a, nil
-		default:
-			return nil, s.ended()
-		}
+		return frames.Answer{}, ctx.Err()
 	}
 }
 
-func (s *fastSession) enqueue(ctx context.Context, req frames.Request) (chan *frames.Answer, error) {
-	s.mu.Lock()
-	s.number++
-	req.Number = s.number
-	s.mu.Unlock()
-	frame, err := frames.Append(nil, &req)
-	if err != nil {
-		return nil, &permanentError{err}
-	}
-	n := int64(len(frame))
-	if !s.bytes.TryAcquire(n) {
-		wctx, cancel := context.WithCancel(ctx)
-		stop := context.AfterFunc(s.ctx, cancel)
-		err := s.bytes.Acquire(wctx, n)
-		stop()
-		cancel()
-		if err != nil {
-			if ctx.Err() == nil {
-				err = s.ended()
+// send queues a call's frame once there is room for it.
+func (s *fastSession) send(ctx context.Context, number uint64, c *fastCall) error {
+	n := int64(len(c.frame))
+	select {
+	case s.room <- struct{}{}:
+	default:
+		if err := s.wait(ctx, c.deadline, func(ctx context.Context) error {
+			select {
+			case s.room <- struct{}{}:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-			return nil, err
+		}); err != nil {
+			return err
 		}
 	}
-	ch := make(chan *frames.Answer, 1)
-	s.mu.Lock()
-	s.pending[req.Number] = ch
-	s.out = append(s.out, frame...)
-	s.mu.Unlock()
+	if !s.bytes.TryAcquire(n) {
+		if err := s.wait(ctx, c.deadline, func(ctx context.Context) error { return s.bytes.Acquire(ctx, n) }); err != nil {
+			<-s.room
+			return err
+		}
+	}
+	if err := s.add(number, c); err != nil {
+		<-s.room
+		return err
+	}
 	select {
 	case s.kick <- struct{}{}:
 	default:
 	}
-	return ch, nil
+	return nil
+}
+
+// wait runs f until ctx, the deadline or the session ends, and tells which.
+func (s *fastSession) wait(ctx context.Context, deadline time.Time, f func(context.Context) error) error {
+	wctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	err := f(wctx)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case s.ctx.Err() != nil:
+		return s.ended()
+	}
+	return &lateError{s.patience}
 }
 
 func (s *fastSession) ended() error {
@@ -219,21 +240,21 @@ func (s *fastSession) gather() {
 
 // read delivers answers.
 func (s *fastSession) read() {
+	var a frames.Answer
 	for {
-		a := &frames.Answer{}
-		if err := s.in.Next(a); err != nil {
+		if err := s.in.NextAnswer(&a); err != nil {
 			s.end(err)
 			return
 		}
-		s.mu.Lock()
-		ch, ok := s.pending[a.Number]
-		delete(s.pending, a.Number)
-		s.mu.Unlock()
+		c, ok := s.take(a.Number)
 		if !ok {
 			s.end(errors.New("the node answered a request that was not sent"))
 			return
 		}
-		ch <- a // has room: one answer per number
+		if c != nil {
+			c.answer = a
+			c.done <- struct{}{} // has room: one outcome per call
+		}
 		<-s.room
 	}
 }

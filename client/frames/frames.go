@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -170,8 +171,9 @@ func Append(dst []byte, message any) ([]byte, error) {
 
 // Reader reads frames from one stream.
 type Reader struct {
-	r   *bufio.Reader
-	buf []byte
+	r    *bufio.Reader
+	head [headerBytes]byte
+	buf  []byte
 }
 
 // NewReader returns a Reader of r.
@@ -180,16 +182,32 @@ func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReaderSize(r, 6
 // Next reads the next message into the struct that message points to.
 // io.EOF is a clean end. Raw parts of the message are copies.
 func (r *Reader) Next(message any) error {
-	var h [headerBytes]byte
-	if _, err := io.ReadFull(r.r, h[:]); err != nil {
-		if errors.Is(err, io.EOF) {
-			return io.EOF
-		}
-		return fmt.Errorf("read a frame's length: %w", err)
+	b, err := r.frame()
+	if err != nil {
+		return err
 	}
-	n := binary.BigEndian.Uint32(h[:])
+	return decode(b, message)
+}
+
+func decode(b []byte, message any) error {
+	if err := decMode.Unmarshal(b, message); err != nil {
+		return fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	return nil
+}
+
+// frame reads the next message's bytes, valid until the next call.
+func (r *Reader) frame() ([]byte, error) {
+	h := r.head[:]
+	if _, err := io.ReadFull(r.r, h); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, io.EOF
+		}
+		return nil, fmt.Errorf("read a frame's length: %w", err)
+	}
+	n := binary.BigEndian.Uint32(h)
 	if n > MaxFrame {
-		return fmt.Errorf("%w: it says %d bytes, at most %d", ErrTooLarge, n, MaxFrame)
+		return nil, fmt.Errorf("%w: it says %d bytes, at most %d", ErrTooLarge, n, MaxFrame)
 	}
 	// Grown as bytes come, not as a length says: a hostile header must not
 	// take memory.
@@ -197,18 +215,15 @@ func (r *Reader) Next(message any) error {
 	for len(b) < int(n) {
 		step := min(int(n)-len(b), 64<<10)
 		at := len(b)
-		b = append(b, make([]byte, step)...)
+		b = slices.Grow(b, step)[:at+step]
 		if _, err := io.ReadFull(r.r, b[at:]); err != nil {
-			return fmt.Errorf("read a frame of %d bytes: %w", n, noEOF(err))
+			return nil, fmt.Errorf("read a frame of %d bytes: %w", n, noEOF(err))
 		}
 	}
 	if cap(b) <= 256<<10 {
 		r.buf = b[:0] // a rare large frame must not be kept for ever
 	}
-	if err := decMode.Unmarshal(b, message); err != nil {
-		return fmt.Errorf("%w: %w", ErrMessage, err)
-	}
-	return nil
+	return b, nil
 }
 
 // Buffered tells how many bytes can be read without waiting.
