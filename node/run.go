@@ -35,6 +35,9 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) error {
 		return err
 	}
 	defer func() { _ = closer.Close() }()
+	if err := relaxTimers(); err != nil {
+		logger.Debug("the kernel's default timer slack stays: the node uses more processor time", "error", err)
+	}
 	n, err := Start(ctx, cfg, logger)
 	if err != nil {
 		return err

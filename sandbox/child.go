@@ -15,6 +15,9 @@ const launcherName = "holdfast-sandbox-launcher"
 // launcherSock is the launcher's end of its control socket.
 const launcherSock = 3
 
+// defaultTimerSlack is Linux's own, in nanoseconds.
+const defaultTimerSlack = 50_000
+
 // RunIfChild runs the launcher and does not return, if this process is one.
 // Every program and every TestMain that uses this package calls it first.
 //
@@ -48,6 +51,10 @@ func launch() error {
 	unix.CloseOnExec(launcherSock)
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the launcher undumpable: %w", err)
+	}
+	// A node lets its own timers be late. Inits are forked from this thread.
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, defaultTimerSlack, 0, 0, 0); err != nil {
+		return fmt.Errorf("set the tasks' timer slack: %w", err)
 	}
 	// Sandboxes must not share the node's session keyring. Without the call in
 	// the kernel there is no keyring to share.
