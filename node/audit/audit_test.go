@@ -65,7 +65,7 @@ func TestFormat(t *testing.T) {
 		Seq: 7, Time: time.Date(2026, 1, 2, 3, 4, 5, 6789, time.UTC), Principal: "token:abc", Source: "[::1]:9",
 		Action: "cancel-task", Target: "t5", Outcome: "not_found", Prev: genesis,
 	}
-	line, err := r.seal(key)
+	line, err := r.seal(newMAC(key))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestFormat(t *testing.T) {
 	if !bytes.Equal(line, golden) {
 		t.Errorf("the format changed: files that exist could no longer be verified\ngot  %swant %s", line, golden)
 	}
-	back, err := parse(bytes.TrimSpace(golden), key)
+	back, err := parse(bytes.TrimSpace(golden), newMAC(key))
 	if err != nil || back != r {
 		t.Errorf("read back as %+v, %v", back, err)
 	}
@@ -379,18 +379,18 @@ func TestBeginBlocks(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	r := Record{Seq: 1, Action: "a", Outcome: "ok", Prev: genesis}
-	line, err := r.seal(nil)
+	line, err := r.seal(newMAC(nil))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(bytes.TrimSpace(line))
 	f.Add([]byte(`{}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		r, err := parse(in, nil)
+		r, err := parse(in, newMAC(nil))
 		if err != nil {
 			return
 		}
-		again, err := r.seal(nil)
+		again, err := r.seal(newMAC(nil))
 		if err != nil || !bytes.Equal(bytes.TrimSuffix(again, []byte("\n")), in) {
 			t.Fatalf("%q was accepted and is written as %q", in, again)
 		}

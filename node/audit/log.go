@@ -81,7 +81,7 @@ func Open(cfg Config) (*Log, error) {
 		cfg: cfg, slots: make(chan struct{}, cfg.Slots), queue: make(chan Record, cfg.Slots),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	l.w = writer{cfg: &l.cfg}
+	l.w = writer{cfg: &l.cfg, mac: newMAC(cfg.Key)}
 	if err := l.w.open(); err != nil {
 		return nil, err
 	}

@@ -34,8 +34,9 @@ const maxLine = 6*5*maxField + 1<<10
 
 var genesis = strings.Repeat("0", 2*sha256.Size)
 
-// seal computes the hash and returns the line, with its newline.
-func (r *Record) seal(key []byte) ([]byte, error) {
+// seal computes the hash and returns the line, with its newline. The hash is
+// the last field and covers the record without it: one encoding serves both.
+func (r *Record) seal(mac hash.Hash) ([]byte, error) {
 	for _, s := range []*string{&r.Principal, &r.Source, &r.Action, &r.Target, &r.Outcome} {
 		if len(*s) > maxField {
 			*s = (*s)[:maxField]
@@ -43,33 +44,40 @@ func (r *Record) seal(key []byte) ([]byte, error) {
 		*s = strings.ToValidUTF8(*s, "?")
 	}
 	r.Time = r.Time.UTC().Truncate(time.Microsecond)
-	sum, err := r.sum(key)
+	b, err := r.bare()
 	if err != nil {
 		return nil, err
 	}
-	r.Hash = sum
-	b, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode an audit record: %w", err)
-	}
-	return append(b, '\n'), nil
+	r.Hash = sum(mac, b)
+	b = append(b[:len(b)-1], `,"hash":"`...)
+	b = append(b, r.Hash...)
+	return append(b, "\"}\n"...), nil
 }
 
-func (r *Record) sum(key []byte) (string, error) {
+// bare is the record without its hash.
+func (r *Record) bare() ([]byte, error) {
 	bare := *r
 	bare.Hash = ""
 	b, err := json.Marshal(&bare)
 	if err != nil {
-		return "", fmt.Errorf("encode an audit record: %w", err)
+		return nil, fmt.Errorf("encode an audit record: %w", err)
 	}
-	var h hash.Hash
+	return b, nil
+}
+
+// newMAC is the chain's hash, for one goroutine: what it has worked out of the
+// key it keeps from record to record.
+func newMAC(key []byte) hash.Hash {
 	if len(key) > 0 {
-		h = hmac.New(sha256.New, key)
-	} else {
-		h = sha256.New()
+		return hmac.New(sha256.New, key)
 	}
-	_, _ = h.Write(b) // a hash never fails
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return sha256.New()
+}
+
+func sum(mac hash.Hash, b []byte) string {
+	mac.Reset()
+	_, _ = mac.Write(b) // a hash never fails
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 var (
@@ -79,7 +87,7 @@ var (
 
 // parse reads a line without its newline and checks its hash. It accepts only
 // the exact bytes that seal makes, so that nothing can hide in a line.
-func parse(line, key []byte) (Record, error) {
+func parse(line []byte, mac hash.Hash) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(line, &r); err != nil {
 		return r, fmt.Errorf("%w: %w", errLine, err)
@@ -88,11 +96,11 @@ func parse(line, key []byte) (Record, error) {
 	if err != nil || !bytes.Equal(exact, line) {
 		return r, errLine
 	}
-	sum, err := r.sum(key)
+	bare, err := r.bare()
 	if err != nil {
 		return r, err
 	}
-	if !hmac.Equal([]byte(sum), []byte(r.Hash)) {
+	if !hmac.Equal([]byte(sum(mac, bare)), []byte(r.Hash)) {
 		return r, errHash
 	}
 	return r, nil

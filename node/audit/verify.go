@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -101,7 +102,7 @@ func scan(f file, key []byte, head Head) (Head, error) {
 	if head.Seq > 0 && f.first != head.Seq+1 {
 		return head, &Fault{File: f.path, Err: fmt.Errorf("starts at record %d, and the file before ends at %d: a file or its end is missing", f.first, head.Seq)}
 	}
-	br := bufio.NewReaderSize(in, maxLine)
+	br, mac := bufio.NewReaderSize(in, maxLine), newMAC(key)
 	for n := 1; ; n++ {
 		line, err := br.ReadSlice('\n')
 		if errors.Is(err, io.EOF) && len(line) == 0 {
@@ -110,7 +111,7 @@ func scan(f file, key []byte, head Head) (Head, error) {
 		if err != nil {
 			return head, &Fault{File: f.path, Line: n, Err: fmt.Errorf("%w: %w", errTorn, err)}
 		}
-		next, err := follow(head, f, bytes.TrimSuffix(line, []byte("\n")), key)
+		next, err := follow(head, f, bytes.TrimSuffix(line, []byte("\n")), mac)
 		if err != nil {
 			return head, &Fault{File: f.path, Line: n, Err: err}
 		}
@@ -121,8 +122,8 @@ func scan(f file, key []byte, head Head) (Head, error) {
 var errTorn = errors.New("the line has no end")
 
 // follow checks that a line is the record after head.
-func follow(head Head, f file, line, key []byte) (Head, error) {
-	r, err := parse(line, key)
+func follow(head Head, f file, line []byte, mac hash.Hash) (Head, error) {
+	r, err := parse(line, mac)
 	if err != nil {
 		return head, err
 	}

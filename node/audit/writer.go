@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 // writer owns the open file and the end of the chain.
 type writer struct {
 	cfg  *Config
+	mac  hash.Hash
 	head Head
 	f    handle
 	size int64 // of whole records; what lies beyond is a failed write's
@@ -159,7 +161,7 @@ func (w *writer) write(records []Record) error {
 		if r.Seq == 1 {
 			r.Prev = genesis
 		}
-		line, err := r.seal(w.cfg.Key)
+		line, err := r.seal(w.mac)
 		if err != nil {
 			return err
 		}
