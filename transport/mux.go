@@ -34,6 +34,7 @@ type Mux struct {
 	accepted map[string]int // connections per peer node
 	dials    map[dialKey]*dialling
 	warm     map[dialKey]*warmth
+	busy     chan struct{} // capacity 1: see wakeUpkeep
 	closing  chan struct{} // closed when Close is done
 	done     chan struct{} // closed when nothing is accepted any more
 	failure  error         // why, unless by Close; written before done is closed
@@ -70,6 +71,7 @@ func Listen(cfg Config) (*Mux, error) {
 		accepted: map[string]int{},
 		dials:    map[dialKey]*dialling{},
 		warm:     map[dialKey]*warmth{},
+		busy:     make(chan struct{}, 1),
 		closing:  make(chan struct{}),
 		done:     make(chan struct{}),
 	}

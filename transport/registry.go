@@ -34,6 +34,7 @@ func (m *Mux) register(c *Conn) error {
 		m.accepted[c.peer]++
 	}
 	m.conns[c] = struct{}{}
+	m.wakeUpkeep()
 	m.wg.Add(1)
 	m.mu.Unlock()
 	context.AfterFunc(c.q.Context(), func() { m.ended(c) })

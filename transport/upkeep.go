@@ -54,14 +54,43 @@ func (m *Mux) Warm(peers []Peer) {
 			m.warm[k] = &warmth{}
 		}
 	}
+	m.wakeUpkeep()
 }
 
-// upkeep is the goroutine behind Warm, ageing and expiry.
+// wakeUpkeep tells upkeep that it may have something to look at. m.mu is held.
+func (m *Mux) wakeUpkeep() {
+	if len(m.warm) == 0 && len(m.conns) == 0 {
+		return
+	}
+	select {
+	case m.busy <- struct{}{}:
+	default:
+	}
+}
+
+// idle says that nothing can become due before wakeUpkeep.
+func (m *Mux) idle() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.warm) == 0 && len(m.conns) == 0
+}
+
+// upkeep is the goroutine behind Warm, ageing and expiry. A node that is alone
+// sleeps in it.
 func (m *Mux) upkeep() {
 	defer m.wg.Done()
 	t := time.NewTicker(m.cfg.Limits.Upkeep)
 	defer t.Stop()
 	for {
+		if m.idle() {
+			t.Stop()
+			select {
+			case <-m.ctx.Done():
+				return
+			case <-m.busy:
+				t.Reset(m.cfg.Limits.Upkeep)
+			}
+		}
 		select {
 		case <-m.ctx.Done():
 			return

@@ -63,7 +63,7 @@ func (m *Membership) SetMeta(meta Meta) error {
 		return err
 	}
 	m.meta.Store(&b)
-	if err := m.list.UpdateNode(probeInterval); err != nil {
+	if err := m.list.UpdateNode(streamTimeout); err != nil {
 		return fmt.Errorf("tell the new description: %w", err)
 	}
 	return nil

@@ -108,6 +108,9 @@ func (w *Worker) assign(s *session, item *protocol.Assignment) {
 		w.finish(a, fsm.AttemptResult{Reason: fsm.EndStartFailed, Message: "the task needs more CPU or memory than this node has"})
 		return
 	}
+	if len(w.live) == 0 && len(w.queue) == 0 {
+		poke(w.watchFence)
+	}
 	w.queue = append(w.queue, a)
 	w.startWaiting()
 }

@@ -17,9 +17,12 @@ func (w *Worker) leased() bool {
 func (w *Worker) extend(sent time.Time) {
 	until := sent.Add(w.lease - w.lease/marginParts)
 	if until.After(w.until) {
+		began := w.until.IsZero()
 		w.until = until
 		w.cfg.Executor.Extend(until.Sub(w.cfg.Now()))
-		poke(w.leaseBegan)
+		if began { // otherwise the watch finds the new end when it looks at the old one
+			poke(w.watchFence)
+		}
 	}
 }
 
@@ -31,7 +34,7 @@ func (w *Worker) watchLease(ctx context.Context) {
 		timer.Reset(w.fenceIfDue())
 		select {
 		case <-ctx.Done():
-		case <-w.leaseBegan:
+		case <-w.watchFence:
 		case <-timer.C:
 		}
 	}
@@ -44,7 +47,11 @@ func (w *Worker) fenceIfDue() time.Duration {
 	if w.until.IsZero() {
 		return time.Hour // an acknowledgement wakes the watch
 	}
-	if left := w.until.Sub(w.cfg.Now()); left > 0 {
+	left := w.until.Sub(w.cfg.Now())
+	if left > 0 && len(w.live) == 0 && len(w.queue) == 0 {
+		return left // nothing could go on for too long; an assignment wakes the watch
+	}
+	if left > 0 {
 		return min(left, max(w.lease/fenceParts, time.Millisecond))
 	}
 	w.cfg.Logger.Warn("could not renew the lease in time, killing every attempt", "lease", w.lease, "attempts", len(w.attempts))

@@ -47,6 +47,25 @@ func TestCutOffWorkerKillsFirst(t *testing.T) {
 	}
 }
 
+// guards P3: timers stand still while the machine sleeps, the lease does not.
+// What was assigned to a worker that had nothing to watch is watched too.
+func TestFenceAfterASleep(t *testing.T) {
+	play(t, forever(0), func(t *testing.T, l *leader) {
+		l.accept()
+		l.welcome()
+		time.Sleep(simLease / 8) // the worker idles: it looks at nothing before the lease's end
+		l.assign(key(1, 1))
+		if got := l.w.Running(); got != 1 {
+			t.Fatalf("%d attempts run, want 1", got)
+		}
+		l.ahead.Store(int64(simLease)) // the machine slept, and its timers with it
+		time.Sleep(simLease / 10)
+		if got := l.w.Running(); got != 0 {
+			t.Errorf("%d attempts outlived the lease", got)
+		}
+	})
+}
+
 // guards P5: a change of leader, also one that takes as long as the timers
 // take, does not disturb running tasks.
 func TestChangeOfLeaderDisturbsNothing(t *testing.T) {

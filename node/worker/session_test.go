@@ -30,7 +30,8 @@ type leader struct {
 	stream    io.ReadWriteCloser
 	in        chan any // what the worker says; closed at the stream's end
 	ended     chan error
-	cpu       uint32 // of each assignment; the worker has 1000
+	cpu       uint32       // of each assignment; the worker has 1000
+	ahead     atomic.Int64 // the worker's clock is that much ahead of its timers
 }
 
 // play runs a worker against a scripted leader, in a bubble.
@@ -41,6 +42,7 @@ func play(t *testing.T, script func(protocol.Key) workertest.Script, f func(t *t
 		l.exec = &workertest.Executor{Node: "n", Book: workertest.NewBook(), Script: script}
 		l.w = worker.New(worker.Config{Node: "n", Incarnation: 7, Capacity: worker.Capacity{CPUMillis: 1000, MemoryBytes: 1000},
 			Executor: l.exec, Outputs: workertest.Outputs{},
+			Now:      func() time.Time { return time.Now().Add(time.Duration(l.ahead.Load())) },
 			Register: func(context.Context) error { l.registers.Add(1); return nil },
 			Connect: func(ctx context.Context) (io.ReadWriteCloser, error) {
 				near, far := net.Pipe()

@@ -19,7 +19,7 @@ type Worker struct {
 	metrics metrics
 
 	reportReady chan struct{} // capacity 1: something to report
-	leaseBegan  chan struct{} // capacity 1: the fence has a deadline to watch
+	watchFence  chan struct{} // capacity 1: the fence has something to watch
 
 	mu         sync.Mutex
 	ctx        context.Context // of Run
@@ -42,7 +42,7 @@ func New(cfg Config) *Worker {
 	cfg = cfg.withDefaults()
 	return &Worker{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer),
-		reportReady: make(chan struct{}, 1), leaseBegan: make(chan struct{}, 1),
+		reportReady: make(chan struct{}, 1), watchFence: make(chan struct{}, 1),
 		ctx:  context.Background(), // replaced by Run, before anything can start
 		free: cfg.Capacity, attempts: map[protocol.Key]*attempt{}, live: map[fsm.TaskID]*attempt{},
 		started: newHistory(remembered), idle: make(chan struct{}),
