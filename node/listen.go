@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"holdfast/fsm"
 	"holdfast/node/api"
 	"holdfast/node/auth"
@@ -37,6 +39,9 @@ func (n *Node) listen() error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", n.cfg.Listen, err)
 	}
+	n.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "holdfast_transport_clients_refused_total",
+		Help: "Handshakes of RPC clients that were refused because those of others took all the time they may have.",
+	}, func() float64 { return float64(n.mux.ClientsRefused()) }))
 	n.addr = n.cfg.Advertise
 	if n.addr == "" {
 		n.addr = n.tcp.Addr().String()
@@ -118,7 +123,11 @@ func (n *Node) serveAPI() error {
 	}
 	// Not the node's own context: what is short may still end well.
 	n.asked, n.endAll = context.WithCancel(context.WithoutCancel(n.ctx))
-	n.serveHTTP(server, tls.NewListener(n.tcp, conf))
+	secure, err := api.NewTLSListener(n.tcp, conf, api.Handshakes{}, n.registry, n.log.Named("http"))
+	if err != nil {
+		return fmt.Errorf("API: %w", err)
+	}
+	n.serveHTTP(server, secure)
 	n.serveHTTP(server, n.unix)
 	return nil
 }

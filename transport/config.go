@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -85,6 +86,15 @@ type Limits struct {
 
 	// Handshakes (512) in progress at a time, for all sources together.
 	Handshakes int
+	// ClientHandshakes (half of the processors, at least one) of classes without
+	// certificates that compute at a time: a herd of clients must not hold up
+	// the connections of nodes. One that has waited for a quarter of Handshake
+	// (the time) is refused, while its client still listens.
+	ClientHandshakes int
+	// ClientTurn (100 ms) is how long each may take. It computes for about a
+	// millisecond; but a client that offers no usable key share is asked for
+	// another one, and may never answer.
+	ClientTurn time.Duration
 	// PerSource (512) connections without a certificate, handshakes
 	// included, per source IP. Many clients share one address (NAT, tests).
 	PerSource int
@@ -132,6 +142,8 @@ func (l *Limits) fill() {
 	def(&l.Streams, 16384)
 	def(&l.StreamHandlers, 1024)
 	def(&l.Handshakes, 512)
+	def(&l.ClientHandshakes, max(1, runtime.GOMAXPROCS(0)/2))
+	def(&l.ClientTurn, 100*time.Millisecond)
 	def(&l.PerSource, 512)
 	def(&l.Anonymous, 1024)
 	def(&l.PerNode, 64)

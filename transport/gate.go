@@ -2,10 +2,14 @@ package transport
 
 import (
 	"context"
+	"crypto"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // gate counts what unknown peers hold: handshakes in progress, and connections
@@ -19,6 +23,9 @@ import (
 type gate struct {
 	limits *Limits
 
+	turns   chan struct{} // one per client's handshake that computes
+	refused atomic.Uint64 // clients that got no turn
+
 	mu        sync.Mutex
 	handshake int
 	anonymous int
@@ -31,6 +38,7 @@ type ticketKey struct{}
 type ticket struct {
 	g      *gate
 	source netip.Addr
+	turn   atomic.Bool // holds one of g.turns
 
 	// guarded by g.mu
 	inHandshake bool
@@ -39,7 +47,9 @@ type ticket struct {
 	done        bool
 }
 
-func newGate(l *Limits) *gate { return &gate{limits: l, sources: map[netip.Addr]int{}} }
+func newGate(l *Limits) *gate {
+	return &gate{limits: l, turns: make(chan struct{}, max(1, l.ClientHandshakes)), sources: map[netip.Addr]int{}}
+}
 
 // retryDivisor: address proof is asked for from a quarter of a limit on; below
 // that a round trip is worth more.
@@ -97,8 +107,50 @@ func (t *ticket) established(mutual bool) error {
 	return nil
 }
 
+// take waits for a turn to compute. It blocks the connection, and nothing else.
+func (t *ticket) take(ctx context.Context) error {
+	g := t.g
+	select {
+	case g.turns <- struct{}{}:
+	default:
+		patience := time.NewTimer(g.limits.Handshake / 4)
+		defer patience.Stop()
+		select {
+		case g.turns <- struct{}{}:
+		case <-patience.C:
+			g.refused.Add(1)
+			return fmt.Errorf("%w: the handshakes of other clients take all the time", ErrTooMany)
+		case <-ctx.Done():
+			return ErrClosed
+		}
+	}
+	t.turn.Store(true)
+	time.AfterFunc(g.limits.ClientTurn, t.release)
+	return nil
+}
+
+// release gives the turn back, if there is one.
+func (t *ticket) release() {
+	if t.turn.CompareAndSwap(true, false) {
+		<-t.g.turns
+	}
+}
+
+// lastStep signs for a handshake, the last thing of any weight that it
+// computes, and gives its turn back.
+type lastStep struct {
+	crypto.Signer
+	t *ticket
+}
+
+func (s lastStep) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	defer s.t.release()
+	return s.Signer.Sign(rand, digest, opts)
+}
+
 // leave gives everything back.
 func (t *ticket) leave() {
+	t.release()
 	g := t.g
 	g.mu.Lock()
 	defer g.mu.Unlock()

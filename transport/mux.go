@@ -101,6 +101,10 @@ func (m *Mux) Addr() net.Addr { return m.pc.LocalAddr() }
 // NodeID returns this node's ID.
 func (m *Mux) NodeID() string { return m.cfg.NodeID }
 
+// ClientsRefused counts the handshakes of clients that were refused because
+// those of others took all the time they may have.
+func (m *Mux) ClientsRefused() uint64 { return m.gate.refused.Load() }
+
 // Handle sets the handler for a class. Call it before Serve.
 func (m *Mux) Handle(class Class, h Handler) { m.handlers[class] = h }
 

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -24,6 +25,21 @@ func (m *Mux) present() (*tls.Certificate, error) {
 		return nil, ErrNoIdentity
 	}
 	return c, nil
+}
+
+// presentLast is present for a handshake that holds a turn.
+func (m *Mux) presentLast(t *ticket) (*tls.Certificate, error) {
+	cert, err := m.present()
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := cert.PrivateKey.(crypto.Signer)
+	if !ok {
+		return cert, nil // the turn ends by itself
+	}
+	last := *cert
+	last.PrivateKey = lastStep{signer, t}
+	return &last, nil
 }
 
 func (m *Mux) baseTLS(proto string) *tls.Config {
@@ -59,6 +75,11 @@ func (m *Mux) serverTLS() *tls.Config {
 					_, err := m.verifyPeer(cs, "")
 					return err
 				}
+			} else if t := ticketOf(h.Context()); t != nil {
+				if err := t.take(m.ctx); err != nil {
+					return nil, err
+				}
+				c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return m.presentLast(t) }
 			}
 			break
 		}
