@@ -28,6 +28,8 @@ type contacts struct {
 	pendingAt time.Time
 	pendingIx uint64
 
+	ledAt time.Time // guarded by mu; see led
+
 	acked chan struct{} // capacity 1: a peer has answered
 }
 
@@ -115,6 +117,16 @@ func (c *contacts) quorumAt(self string, servers []raft.Server, term uint64) tim
 	return at[len(at)/2] // with n voters the first n/2+1 are a majority
 }
 
+// led records, at the end of an office, when a majority was last known to
+// follow it. The state stays as current as it was then.
+func (c *contacts) led(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at.After(c.ledAt) {
+		c.ledAt = at
+	}
+}
+
 // heard records that a leader told its commit index. The state is as fresh as
 // the last such message whose commit index is applied here. Heartbeats carry no
 // commit index and do not count: they go on while replication is stuck.
@@ -137,12 +149,15 @@ func (c *contacts) settleLocked(applied uint64) {
 	}
 }
 
-// fresh is the time as of which the follower's state is known to be current;
-// zero if never.
+// fresh is the time as of which the state of a node out of office is known to
+// be current, from the leader's word or from its own last office; zero if never.
 func (c *contacts) fresh(applied uint64) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settleLocked(applied)
+	if c.ledAt.After(c.freshAt) {
+		return c.ledAt
+	}
 	return c.freshAt
 }
 

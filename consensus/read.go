@@ -55,6 +55,7 @@ func (r *reader) readIndex(ctx context.Context) (uint64, error) {
 
 // run starts the rounds, one at a time.
 func (r *reader) run(ctx context.Context) {
+	r.g.leadership.addDuty(r.remember)
 	for {
 		select {
 		case <-r.wake:
@@ -71,6 +72,15 @@ func (r *reader) run(ctx context.Context) {
 			r.finish(rd, index, err)
 		}
 	}
+}
+
+// remember keeps the age of what a leader may serve beyond its office: cut off
+// from the others, it hears nothing that would tell how old its state is. It is
+// a duty, not a look at raft's answers, because before its office a leader may
+// not have applied what its predecessor acknowledged.
+func (r *reader) remember(ctx context.Context, term uint64) {
+	<-ctx.Done()
+	r.g.contacts.led(r.g.contacts.quorumAt(r.g.id, r.g.servers(), term))
 }
 
 func (r *reader) take() *round {
@@ -134,9 +144,9 @@ func (r *reader) round(ctx context.Context) (uint64, error) {
 
 // age is how old a local read may be: at most so long ago this state was the
 // newest committed one, as far as this node can know. ok is false if it never
-// was. A leader's age runs from when a majority was last known to follow it, a
-// follower's from the last commit index that it was told and has applied; the
-// time that a message was under way is not in it.
+// was. A leader's age runs from when a majority was last known to follow it,
+// also after its office, a follower's from the last commit index that it was
+// told and has applied; the time that a message was under way is not in it.
 func (g *Group) age() (time.Duration, bool) {
 	var at time.Time
 	if of := g.leadership.office.Load(); of != nil {

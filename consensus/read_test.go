@@ -200,6 +200,29 @@ func TestAge(t *testing.T) {
 	})
 }
 
+// A node that led and lost its quorum knows how old its state is.
+func TestAgeAfterTheOffice(t *testing.T) {
+	simulate(t, 3, 3, nil, func(t *testing.T, c *cluster) {
+		c.startAll()
+		c.must(testCommand{Key: "k", Value: "v"})
+		l := c.leader()
+		elapse(time.Second) // leads long after it last heard a leader, if ever
+		cut := time.Now()
+		c.isolate(l)
+		eventually(t, "it leaves its office", func() bool { return l.group.leadership.office.Load() == nil })
+		for _, alone := range []time.Duration{0, 10 * time.Second} {
+			elapse(alone)
+			eventually(t, "an age", func() bool { _, ok := l.group.Age(); return ok })
+			since := time.Since(cut)
+			if age, _ := l.group.Age(); age < since || age > since+500*time.Millisecond {
+				t.Errorf("cut off for %v, it claims an age of %v", since, age)
+			}
+		}
+		c.net.Heal()
+		eventually(t, "it hears the next leader", func() bool { age, ok := l.group.Age(); return ok && age < 500*time.Millisecond })
+	})
+}
+
 // Heartbeats go on while replication is stuck; they must not make a follower
 // look fresh.
 func TestAgeGrowsWhenOnlyHeartbeatsArrive(t *testing.T) {
