@@ -292,6 +292,9 @@ func (b backend) NotReady() []string {
 	if n.group.Leader().ID == "" {
 		why = append(why, "no leader known")
 	}
+	if n.stalled() {
+		why = append(why, "the disk does not finish a write of the log")
+	}
 	if age, ok := n.group.Age(); !ok || age > 5*time.Second {
 		why = append(why, "state not known to be current for more than 5s")
 	}

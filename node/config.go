@@ -52,8 +52,8 @@ type Config struct {
 	Drain Duration `yaml:"drain"`
 	// Lease is how long a silent worker keeps its attempts.
 	Lease Duration `yaml:"lease"`
-	// StallLimit is how long one write of the log may take before the node
-	// gives up its office.
+	// StallLimit is how long one write of the log may take before a
+	// leader gives up its office. A follower waits longer (followerStall).
 	StallLimit Duration `yaml:"stall_limit"`
 	// Voters is how many nodes vote at most; odd.
 	Voters int `yaml:"voters"`

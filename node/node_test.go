@@ -37,7 +37,12 @@ func testConfig(t *testing.T, name string) Config {
 
 func startNode(t *testing.T, cfg Config) *Node {
 	t.Helper()
-	n, err := Start(t.Context(), cfg, hclog.NewNullLogger())
+	return startParts(t, cfg, parts{})
+}
+
+func startParts(t *testing.T, cfg Config, p parts) *Node {
+	t.Helper()
+	n, err := start(t.Context(), cfg, hclog.NewNullLogger(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +95,16 @@ func socketClient(t *testing.T, n *Node) *client.Client {
 // threeNodes makes three nodes in this process, over real sockets.
 func threeNodes(t *testing.T) []*Node {
 	t.Helper()
+	return threeNodesOf(t, func(string) parts { return parts{} })
+}
+
+func threeNodesOf(t *testing.T, of func(name string) parts) []*Node {
+	t.Helper()
 	first := testConfig(t, "a")
 	if _, err := Init(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	nodes := []*Node{startNode(t, first)}
+	nodes := []*Node{startParts(t, first, of("a"))}
 	ready(t, nodes[0])
 	admin := socketClient(t, nodes[0])
 	for _, name := range []string{"b", "c"} {
@@ -106,7 +116,7 @@ func threeNodes(t *testing.T) []*Node {
 		if _, err := Join(t.Context(), cfg, token.Secret, []string{nodes[0].Addr()}); err != nil {
 			t.Fatal(err)
 		}
-		n := startNode(t, cfg)
+		n := startParts(t, cfg, of(name))
 		ready(t, n)
 		nodes = append(nodes, n)
 	}

@@ -82,9 +82,7 @@ func (n *Node) openFolder() error {
 		Dir: string(n.folder), Key: key, NodeID: n.id, ClusterID: n.clusterID, Logger: n.log.Named("storage"),
 		Backend:    n.parts.backend,
 		StallLimit: time.Duration(n.cfg.StallLimit),
-		OnStall: func(op string, elapsed time.Duration) {
-			n.abandon(fmt.Errorf("the disk has not finished one %s of the log in %v: this node gives up its place so that the others go on; check the disk, then start it again", op, elapsed.Round(time.Millisecond)))
-		},
+		OnStall:    n.diskStalls,
 		OnFailed: func(err error) {
 			n.abandon(fmt.Errorf("the log could not be written, so that nothing in it may be trusted before a restart: %w", err))
 		},
@@ -229,16 +227,6 @@ func (n *Node) restored(uint64) {
 	if n.state.Revoked(fsm.NodeID(n.id)) {
 		n.fail(ErrRemoved)
 	}
-}
-
-// abandon gives up this node's office because its disk cannot be trusted.
-func (n *Node) abandon(err error) {
-	select {
-	case <-n.grouped:
-		n.group.Abandon(err)
-	default:
-	}
-	n.fail(err)
 }
 
 // watchSocket ends a node that has lost its socket: nothing else would show

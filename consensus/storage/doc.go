@@ -24,8 +24,8 @@
 //     fails with the same error. Only the ring still answers: its entries were
 //     durable before the failure, and raft panics when a committed entry
 //     cannot be read, which would rob the node of its orderly exit.
-//   - A write that hangs is reported once (OnStall) and never abandoned,
-//     repeated, or answered for.
+//   - A write that hangs is reported (OnStall), until the owner has heard
+//     enough, and never abandoned, repeated, or answered for.
 //   - A folder belongs to one node of one cluster and to one process at a time.
 //
 // # What it does not promise

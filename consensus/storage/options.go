@@ -19,9 +19,11 @@ type Options struct {
 
 	// StallLimit is how long one write may take (default DefaultStallLimit).
 	StallLimit time.Duration
-	// OnStall is called once, in a goroutine of its own, while the stuck write
-	// is still under way. The node should give up its office and exit.
-	OnStall func(op string, elapsed time.Duration)
+	// OnStall is called in a goroutine of its own while the stuck write is still
+	// under way, and again every eighth of the limit until the write ends or
+	// OnStall says that this was enough. A leader should give up its office and
+	// exit at once.
+	OnStall func(op string, elapsed time.Duration) (enough bool)
 	// OnFailed is called once, in the goroutine that met the failure, which
 	// may be raft's main one: it must not wait for raft. After it every write
 	// fails, and raft itself panics when it cannot save a term: exit soon.

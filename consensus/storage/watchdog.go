@@ -27,7 +27,7 @@ const (
 // as long as the disk wants; only the report leaves.
 type watchdog struct {
 	limit    time.Duration
-	onStall  func(op string, elapsed time.Duration)
+	onStall  func(op string, elapsed time.Duration) (enough bool)
 	onFailed func(error)
 	observe  func(op string, d time.Duration)
 	now      func() time.Time
@@ -108,15 +108,29 @@ func (w *watchdog) tick(wr *write) {
 		w.mu.Unlock()
 		return
 	}
-	if wr.step++; wr.step < stallSteps {
-		wr.timer.Reset(w.limit / stallSteps)
-		w.mu.Unlock()
+	wr.step++
+	elapsed := time.Duration(wr.step) * (w.limit / stallSteps) // as the steps have seen it
+	w.mu.Unlock()
+	if wr.step >= stallSteps && w.declare(wr.op, elapsed) {
 		return
 	}
-	w.mu.Unlock()
-	if w.stalled.CompareAndSwap(false, true) && w.onStall != nil {
-		w.onStall(wr.op, w.now().Sub(wr.start))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !wr.done {
+		wr.timer.Reset(w.limit / stallSteps)
 	}
+}
+
+// declare tells of a stall, and reports whether nobody wants to hear more.
+func (w *watchdog) declare(op string, elapsed time.Duration) (enough bool) {
+	if w.stalled.Load() || w.onStall == nil {
+		return true
+	}
+	if !w.onStall(op, elapsed) {
+		return false
+	}
+	w.stalled.Store(true)
+	return true
 }
 
 func (w *watchdog) end(wr *write) time.Duration {

@@ -14,15 +14,17 @@ import (
 )
 
 type stallLog struct {
-	mu  sync.Mutex
-	ops []string
-	at  []time.Duration
+	patience int // how many reports are not enough
+	mu       sync.Mutex
+	ops      []string
+	at       []time.Duration
 }
 
-func (s *stallLog) add(op string, d time.Duration) {
+func (s *stallLog) add(op string, d time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ops, s.at = append(s.ops, op), append(s.at, d)
+	return len(s.ops) > s.patience
 }
 
 func testDog(limit time.Duration, o Options) *watchdog {
@@ -66,6 +68,31 @@ func TestHungWriteIsReportedOnceAndKept(t *testing.T) {
 		must(t, <-done)
 		if len(st.ops) != 1 {
 			t.Fatal("reported twice")
+		}
+	})
+}
+
+// guards P12: who wants to wait longer hears again, as long as the write lasts.
+func TestHungWriteIsReportedUntilItIsEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := stallLog{patience: 4}
+		w := testDog(2*time.Second, Options{OnStall: st.add})
+		hang := func(d time.Duration) {
+			t.Helper()
+			must(t, w.do("store logs", func() error { time.Sleep(d); return nil }))
+			synctest.Wait()
+		}
+		hang(2300 * time.Millisecond) // over at 2 and 2.25 s, and then it ends
+		if len(st.ops) != 2 || st.at[1] != 2250*time.Millisecond {
+			t.Fatalf("got %v at %v", st.ops, st.at)
+		}
+		hang(time.Hour)
+		if len(st.ops) != 5 || st.at[4] != 2500*time.Millisecond {
+			t.Fatalf("got %v at %v", st.ops, st.at)
+		}
+		hang(time.Hour)
+		if len(st.ops) != 5 {
+			t.Fatal("reported after it was enough")
 		}
 	})
 }
@@ -158,7 +185,7 @@ func TestFailedWriteLatches(t *testing.T) {
 func TestHungDiskThroughTheStack(t *testing.T) {
 	o, fake := wrapBolt(options(privateDir(t)))
 	stalled := make(chan string, 1)
-	o.StallLimit, o.OnStall = 20*time.Millisecond, func(op string, _ time.Duration) { stalled <- op }
+	o.StallLimit, o.OnStall = 20*time.Millisecond, func(op string, _ time.Duration) bool { stalled <- op; return true }
 	s := create(t, o)
 	release, done := make(chan struct{}), make(chan error, 1)
 	fake.set(nil, release)
