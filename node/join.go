@@ -32,7 +32,7 @@ var ErrJoinToken = errors.New("join token")
 
 // ErrWrongCluster is a join token that pins another CA than that of the nodes
 // that answered.
-var ErrWrongCluster = errors.New("the join token is not of the cluster that answered")
+var ErrWrongCluster = errors.New("the join token is for another cluster than the one that answered")
 
 // JoinResult is what a node became.
 type JoinResult struct {
@@ -44,8 +44,10 @@ type JoinResult struct {
 }
 
 // Join makes a node of an existing cluster in cfg.Data: it makes a key, asks
-// the cluster to sign it, and trusts nothing but the pin in the token. addrs
-// are tried before those in the token. Start runs it afterwards.
+// the cluster to sign it, and trusts nothing but the pin in the token. With
+// addrs, those in the token are not tried: who names a node means that one, and
+// must not end up in another cluster because it refused. Start runs it
+// afterwards.
 func Join(ctx context.Context, cfg Config, token string, addrs []string) (*JoinResult, error) {
 	t, err := auth.ParseJoinToken(token)
 	if err != nil {
@@ -77,7 +79,14 @@ func Join(ctx context.Context, cfg Config, token string, addrs []string) (*JoinR
 		return nil, err
 	}
 	q := joinRequest{TokenID: t.ID, Secret: auth.FormatToken(t.ID, t.Secret), CSR: csr, Names: certificateNames(cfg)}
-	answer, err := askToJoin(ctx, slices.Concat(addrs, t.Addrs), "sha256:"+hex.EncodeToString(t.CAPin[:]), q)
+	named := len(addrs) > 0
+	if !named {
+		addrs = t.Addrs
+	}
+	answer, err := askToJoin(ctx, addrs, "sha256:"+hex.EncodeToString(t.CAPin[:]), q)
+	if named && errors.Is(err, ErrWrongCluster) {
+		return nil, fmt.Errorf("%w\nMake a token of that cluster (holdfast token create --role node), or leave the address out to join the token's own", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -228,8 +228,8 @@ func (a *app) joinCmd() *cobra.Command {
 makes its own key and trusts nothing but the pin in the join token. Run
 'holdfast start' next.
 
-The token names nodes of the cluster; --addr adds others, which are tried
-first. It is read from --join-token-file, HOLDFAST_JOIN_TOKEN or standard input
+The token names nodes of the cluster; with --addr, or HOLDFAST_ADDR, only the
+nodes given there are asked. It is read from --join-token-file, HOLDFAST_JOIN_TOKEN or standard input
 for "-"; --token is for tokens that are worthless after their one use.`,
 		Example: `  holdfast join --join-token-file join.token --listen 10.0.0.2:7700
   ssh first holdfast token create --role node | holdfast join --join-token-file - --listen 10.0.0.2:7700`,
