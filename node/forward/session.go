@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -180,6 +181,7 @@ func (s *session) write() error {
 			f.mu.Unlock()
 			return err
 		}
+		f.gather()
 		calls := f.take()
 		if len(calls) == 0 {
 			f.mu.Unlock()
@@ -196,6 +198,20 @@ func (s *session) write() error {
 		if _, err := s.conn.Write(buf); err != nil {
 			return err
 		}
+	}
+}
+
+// gather lets those who are about to queue calls do so: calls come in groups,
+// the first of which wakes the writer, and a frame costs both ends the same
+// whatever it holds. It yields until a turn brings nothing new, and waits for
+// no clock; a call that is alone waits for nobody. The caller holds mu, which
+// is released meanwhile.
+func (f *Forwarder) gather() {
+	for n := 0; len(f.live) > 1 && len(f.queue) != n && f.bytes < frameBytes; {
+		n = len(f.queue)
+		f.mu.Unlock()
+		runtime.Gosched()
+		f.mu.Lock()
 	}
 }
 
