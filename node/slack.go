@@ -7,12 +7,12 @@ import (
 )
 
 // timerSlack is how late, in nanoseconds, the kernel may wake a thread that
-// sleeps. Linux's default is 50 µs. Go's runtime has a thread that looks after
-// the others every 20 µs while any of them is busy or in a system call: at a
-// commit per round of fsync these wake-ups were an eighth of a node's processor
-// time. Go's timers round to a millisecond, so that nothing else is later by
-// more than a fifth of that.
-const timerSlack = 200_000
+// sleeps; Linux's default is 50 µs. Go's runtime has a thread that looks after
+// the others every 20 µs while any of them is busy or in a system call: beside
+// commits, each a round of fsyncs, it took an eighth of a node's processor
+// time. Half a millisecond is below what other timers notice: Go rounds theirs
+// to a millisecond, and QUIC's pacer saves up two.
+const timerSlack = 500_000
 
 // slackPasses bounds the search for threads: those that a thread starts have
 // its slack, so that a second pass finds the few that were just being started.
