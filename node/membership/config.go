@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// Measured with five nodes: a dead node is known to all in 0.7 to 0.9 s, a
-	// returning one at once. To gossip twice as often gains nothing that can be
-	// measured, and costs a node that idles ten wake-ups a second.
+	// Measured with five nodes: a dead node is known to all in 0.7 to 0.9 s when
+	// news travels every 50 ms, in 0.7 to 1.1 s when it does every 200 ms: the
+	// probes decide. Between the two, for ten wake-ups a second less.
 	probeInterval  = 200 * time.Millisecond
 	probeTimeout   = 100 * time.Millisecond
 	gossipInterval = 100 * time.Millisecond
