@@ -327,6 +327,28 @@ func TestSnapshotsByBytes(t *testing.T) {
 	})
 }
 
+// What is replayed after a start asks for a snapshot, but not at once.
+func TestNoSnapshotRightAfterAStart(t *testing.T) {
+	tune := func(c *Config) { c.Snapshot = SnapshotPolicy{Bytes: 10_000, Pause: time.Minute} }
+	simulate(t, 1, 1, tune, func(t *testing.T, c *cluster) {
+		c.startAll()
+		for range 11 {
+			c.must(testCommand{Key: "k", Value: strings.Repeat("x", 1000)})
+		}
+		c.stop(0)
+		c.start(0)
+		nd := c.nodes[0]
+		elapse(50 * time.Second)
+		if l, _ := nd.snaps.List(); len(l) != 0 {
+			t.Fatal("a snapshot right after the start")
+		}
+		elapse(20 * time.Second)
+		if l, _ := nd.snaps.List(); len(l) != 1 {
+			t.Fatalf("%d snapshots", len(l))
+		}
+	})
+}
+
 // A follower that is far behind gets a snapshot, and knows what it has applied
 // although the snapshot carries no entries.
 func TestFollowerIsBroughtUpBySnapshot(t *testing.T) {

@@ -11,7 +11,11 @@ import (
 )
 
 // snapshotByBytes takes a snapshot whenever enough was applied since the last.
+// The first one waits, too: what is replayed after a start counts, and when a
+// whole cluster starts every node would write a snapshot just when the first
+// writes come.
 func (g *Group) snapshotByBytes(ctx context.Context) {
+	pause(ctx, g.cfg.Snapshot.Pause)
 	for {
 		select {
 		case <-g.applier.snapAsk:
