@@ -85,8 +85,9 @@ type ProposerLimits struct {
 
 // SnapshotPolicy says when a snapshot is taken.
 type SnapshotPolicy struct {
-	// Bytes applied since the last snapshot that ask for one: 64 MiB. The
-	// library counts entries, which says nothing under group commit.
+	// Bytes applied since the last snapshot that ask for one: 64 MiB, on some
+	// nodes up to half as many again, so that not all write one at the same
+	// time. The library counts entries, which says nothing under group commit.
 	Bytes int64
 	// Entries is the library's own threshold, the net below: 131,072.
 	Entries uint64

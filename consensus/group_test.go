@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 func TestProposeAndReadOnThreeNodes(t *testing.T) {
@@ -137,4 +139,18 @@ func TestFiveNodesLoseTwo(t *testing.T) {
 			return s.get("a") == "1" && s.get("b") == "2" && s.get("d") == "4"
 		})
 	})
+}
+
+// The servers take their snapshots one after the other, and none takes it late
+// by more than half of the threshold.
+func TestSnapshotTurns(t *testing.T) {
+	servers := []raft.Server{{ID: "b"}, {ID: "a"}, {ID: "c"}}
+	for self, want := range map[string]int64{"a": 600, "b": 700, "c": 800} {
+		if got := snapshotTurn(600, self, servers); got != want {
+			t.Errorf("%s takes its snapshot at %d, want %d", self, got, want)
+		}
+	}
+	if got := snapshotTurn(600, "a", nil); got != 600 {
+		t.Errorf("without others at %d, want 600", got)
+	}
 }

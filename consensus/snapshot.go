@@ -22,13 +22,27 @@ func (g *Group) snapshotByBytes(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if g.applier.bytes.Load() >= g.applier.snapBytes { // not just taken by hand
-			if err := g.Snapshot(ctx); err != nil && ctx.Err() == nil {
-				g.log.Warn("snapshot failed", "error", err)
-			}
+		if g.applier.bytes.Load() < snapshotTurn(g.applier.snapBytes, g.id, g.servers()) {
+			continue // just taken by hand, or others come first; every entry asks again
+		}
+		if err := g.Snapshot(ctx); err != nil && ctx.Err() == nil {
+			g.log.Warn("snapshot failed", "error", err)
 		}
 		pause(ctx, g.cfg.Snapshot.Pause)
 	}
+}
+
+// snapshotTurn is after how many bytes a server takes its snapshot: all apply
+// the same ones, and would all stop for breath at once. The first takes it at
+// the threshold, the others spread over half as much again.
+func snapshotTurn(threshold int64, self string, servers []raft.Server) int64 {
+	before := int64(0)
+	for _, s := range servers {
+		if string(s.ID) < self {
+			before++
+		}
+	}
+	return threshold + threshold/2*before/max(1, int64(len(servers)))
 }
 
 // Snapshot takes a snapshot now. With nothing applied it does nothing. If ctx

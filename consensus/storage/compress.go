@@ -22,8 +22,9 @@ func Compressing(s raft.FSMSnapshot) raft.FSMSnapshot { return compressed{s} }
 type compressed struct{ raft.FSMSnapshot }
 
 func (c compressed) Persist(sink raft.SnapshotSink) error {
-	// One worker: no goroutines, and the other core stays with the writers.
-	w, err := zstd.NewWriter(sink, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true), zstd.WithWindowSize(zstdWindow))
+	// One worker: no goroutines, and the other core stays with the writers. The
+	// fastest level, for the same reason.
+	w, err := zstd.NewWriter(sink, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true), zstd.WithWindowSize(zstdWindow))
 	if err != nil {
 		return fmt.Errorf("compress a snapshot: %w", err)
 	}
