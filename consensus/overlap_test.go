@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -155,6 +156,64 @@ func TestSnapshotCoversWhatIsDurable(t *testing.T) {
 			t.Error(err)
 		}
 		return leaked
+	})
+}
+
+// A change of the configuration is answered when its entry is durable here, and
+// the next one waits for it.
+func TestConfigurationChangeWaitsForTheDisk(t *testing.T) {
+	simulate(t, 3, 3, nil, func(t *testing.T, c *cluster) {
+		disks := hangable(c)
+		c.startAll()
+		c.must(testCommand{Key: "k", Value: "v"})
+		l := c.leader()
+		release := disks[l.id].hang()
+		changed := make(chan error, 1)
+		go func() { changed <- l.group.AddNonvoter(t.Context(), "n4", "n4") }()
+		elapse(100 * time.Millisecond)
+		if len(changed) > 0 {
+			t.Errorf("answered with the entry in flight: %v", <-changed)
+		}
+		second := l.group.raft.AddNonvoter("n5", "n5", 0, 0)
+		elapse(100 * time.Millisecond)
+		for _, i := range c.others(l) {
+			if _, ok := findServer(c.nodes[i].group.servers(), "n5"); ok {
+				t.Error("a second change went beside the first")
+			}
+		}
+		release()
+		if err := errors.Join(<-changed, second.Error()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A restore over an entry in flight: whatever becomes of the entry, the state
+// is the restored one everywhere.
+func TestUserRestoreOverAnEntryInFlight(t *testing.T) {
+	simulate(t, 3, 3, nil, func(t *testing.T, c *cluster) {
+		f := holdEntry(t, c)
+		src := newTestState()
+		src.data.Values["k"] = "restored"
+		snap := src.Snapshot()
+		restored := make(chan error, 1)
+		go func() {
+			restored <- f.l.group.Restore(context.WithoutCancel(t.Context()), int64(len(snap)), bytes.NewReader(snap))
+		}()
+		elapse(100 * time.Millisecond)
+		f.release()
+		if err := <-restored; err != nil {
+			t.Fatal(err)
+		}
+		if err := <-f.outcome; err != nil && !errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("the entry in flight: %v", err)
+		}
+		_, index := c.must(testCommand{Key: "after", Value: "v"})
+		for _, nd := range c.nodes {
+			if err := nd.group.WaitApplied(within(t, 10*time.Second), index); err != nil || nd.state.get("k") != "restored" {
+				t.Errorf("%s has %q, %v", nd.id, nd.state.get("k"), err)
+			}
+		}
 	})
 }
 

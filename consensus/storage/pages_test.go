@@ -35,13 +35,13 @@ func TestSoundPagesPass(t *testing.T) {
 		}
 		s := open(true)
 		next, first := uint64(1), uint64(1)
-		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+		for range rapid.IntRange(1, 8).Draw(t, "steps") {
 			var err error
 			switch rapid.IntRange(0, 5).Draw(t, "step") {
 			case 0, 1, 2:
 				var ls []*raft.Log
-				for range rapid.IntRange(1, 200).Draw(t, "entries") {
-					size := rapid.SampledFrom([]int{0, 100, 3000, 20_000}).Draw(t, "size")
+				size := rapid.SampledFrom([]int{0, 100, 1500, 5000}).Draw(t, "size")
+				for range rapid.IntRange(1, 250).Draw(t, "entries") {
 					ls = append(ls, &raft.Log{Index: next, Term: 1, Data: make([]byte, size)})
 					next++
 				}
