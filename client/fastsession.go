@@ -32,8 +32,8 @@ const (
 
 // fastSession is one authenticated connection. A writer goroutine owns the
 // stream's sending side, a reader goroutine its receiving side and the
-// delivery of answers; ctx ends with either, and with the connection. mu
-// guards what callers share with them.
+// delivery of answers; a timer tells calls that are late. ctx ends with either
+// goroutine, and with the connection. mu guards what callers share with them.
 type fastSession struct {
 	conn   *quic.Conn
 	stream *quic.Stream
