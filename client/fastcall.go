@@ -38,10 +38,11 @@ func (c *fastCall) put() {
 // over.
 func (s *fastSession) add(number uint64, c *fastCall) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.over {
+		s.mu.Unlock()
 		return s.ended()
 	}
+	defer s.mu.Unlock()
 	s.pending[number] = c
 	s.out = append(s.out, c.frame...)
 	if s.lateAt.IsZero() || c.deadline.Before(s.lateAt) {
@@ -95,13 +96,14 @@ func (s *fastSession) take(number uint64) (c *fastCall, ok bool) {
 
 // abandon ends what waits on a session that is over.
 func (s *fastSession) abandon() {
+	err := s.ended()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
 	for number, c := range s.pending {
 		delete(s.pending, number)
 		if c != nil {
-			c.fail(s.ended())
+			c.fail(err)
 		}
 	}
 	if s.late != nil {
