@@ -99,6 +99,11 @@ func (g *Group) Restore(ctx context.Context, size int64, r io.ReadSeeker) error 
 		err := g.raft.Restore(meta, io.MultiReader(bytes.NewReader(header), io.LimitReader(r, size)), 0)
 		if err == nil {
 			err = releasable(g.raft.Apply(g.cfg.EncodeBatch(g.proposer.stamp(), nil), 0), g.dead).Error()
+			if err != nil { // the office ended after the snapshot was stored
+				err = fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
+			}
+		} else if errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) {
+			err = fmt.Errorf("%w (%w)", ErrUnknownOutcome, err) // the library does not say how far it came
 		}
 		done <- err
 	}()
