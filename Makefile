@@ -41,6 +41,10 @@ lint: ## gofmt, go vet, staticcheck, import rules, file sizes
 bench: build ## Measure the figures of docs/benchmarks.md
 	@./.ci/bench
 
+.PHONY: bench-sandbox
+bench-sandbox: build ## Measure the sandbox beside bubblewrap, crun and runc
+	@./.ci/bench -run '^(isolation|sandbox)$$'
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for 20 seconds
 	@.ci/fuzz 20s

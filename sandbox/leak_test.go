@@ -100,31 +100,3 @@ func testNothingLeaks(t *testing.T, r *Runtime) {
 		}
 	}
 }
-
-// The cold rows include everything. A warm row shows what the caller waits for
-// when starts are apart: each iteration first waits for the pool to be full.
-func BenchmarkTrue(b *testing.B) {
-	b.Run("cold", func(b *testing.B) { benchmarkTrue(b, 0) })
-	b.Run("warm", func(b *testing.B) { benchmarkTrue(b, 4) })
-}
-
-func benchmarkTrue(b *testing.B, warm int) {
-	r := poolRuntime(b, 0, warm)
-	spec := Spec{Command: []string{"/bin/true"}}
-	for b.Loop() {
-		spec.ID = newID()
-		if p := r.warm(); p != nil {
-			b.StopTimer()
-			p.wake()
-			eventually(b, "the pool is full", func() bool { return len(p.cells) == cap(p.cells) })
-			b.StartTimer()
-		}
-		s, err := r.Start(b.Context(), spec, Streams{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if res := s.Wait(); res.ExitCode != 0 {
-			b.Fatalf("%+v", res)
-		}
-	}
-}

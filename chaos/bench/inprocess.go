@@ -11,7 +11,7 @@ import (
 	"holdfast/chaos/bench/figures"
 )
 
-// goBench is one benchmark of package node.
+// goBench is one benchmark of a Go package.
 type goBench struct {
 	id, name, unit string
 	count, quick   int // operations
@@ -39,7 +39,7 @@ func runInProcess(ctx context.Context, b *bench) error {
 	for round := range b.repeat {
 		got := map[string]float64{}
 		for _, g := range inProcessBenches() {
-			m, err := b.goBench(ctx, g)
+			m, err := b.goBench(ctx, b.nodeTest, g)
 			if err != nil {
 				return err
 			}
@@ -65,14 +65,14 @@ const goBenchTries = 3
 
 // goBench runs one benchmark in a process of its own and returns its metrics
 // by unit.
-func (b *bench) goBench(ctx context.Context, g goBench) (map[string]float64, error) {
+func (b *bench) goBench(ctx context.Context, binary string, g goBench) (map[string]float64, error) {
 	count := g.count
 	if b.quick {
 		count = g.quick
 	}
 	for try := 1; ; try++ {
 		// The data goes to the disk that is to be measured.
-		out, err := program(ctx, "env", "TMPDIR="+b.work, b.nodeTest, "-test.run", "^$", "-test.bench", "^"+g.name+"$",
+		out, err := program(ctx, "env", "TMPDIR="+b.work, binary, "-test.run", "^$", "-test.bench", "^"+g.name+"$",
 			"-test.benchtime", strconv.Itoa(count)+"x", "-test.timeout", "5m")
 		if err == nil {
 			return metricsOf(out, g.name)

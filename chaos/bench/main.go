@@ -20,6 +20,7 @@ type options struct {
 	binary   string // holdfast
 	peer     string // the load of etcd
 	nodeTest string // the test binary of package node
+	boxTest  string // the test binary of package sandbox
 	dir      string // folder for everything
 	out      string // JSON of the results
 	run      *regexp.Regexp
@@ -49,6 +50,7 @@ func suites() []suite {
 	return []suite{
 		{"inprocess", "commits and lives in one process, beside the stock library", runInProcess},
 		{"commits", "commits over the network, beside etcd", runCommits},
+		{"isolation", "one sandbox, beside bubblewrap, crun, runc and none", runIsolation},
 		{"sandbox", "lives of tasks in real sandboxes", runSandbox},
 		{"million", "a full queue: memory, restart, snapshots", runMillion},
 		{"failover", "the leader's death between network namespaces", runFailover},
@@ -91,6 +93,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	f.StringVar(&o.binary, "binary", "bin/holdfast", "holdfast")
 	f.StringVar(&o.peer, "peer", "bin/bench-peer", "the load of etcd")
 	f.StringVar(&o.nodeTest, "node-test", "bin/node.test", "the test binary of package node")
+	f.StringVar(&o.boxTest, "sandbox-test", "bin/sandbox.test", "the test binary of package sandbox")
 	f.StringVar(&o.dir, "dir", os.TempDir(), "folder for the data, on the disk that is to be measured")
 	f.StringVar(&o.out, "out", "bin/bench-results.json", "file for the results; the table is beside it")
 	f.BoolVar(&o.quick, "quick", false, "one short run of everything, to see that it works")

@@ -24,7 +24,7 @@ func runMillion(ctx context.Context, b *bench) (err error) {
 		figures.Figure{ID: "snapshot", What: n + "p999 of writes while a snapshot is taken", Unit: "ms", Stat: figures.Median, Bound: figures.AtMost, Target: 50},
 		figures.Figure{ID: "snapshot-took", What: n + "time that a snapshot takes", Unit: "ms", Stat: figures.Median},
 	)
-	m, err := b.goBench(ctx, goBench{id: "memory", name: "BenchmarkQueuedMemory", count: b.tasks, quick: b.tasks})
+	m, err := b.goBench(ctx, b.nodeTest, goBench{id: "memory", name: "BenchmarkQueuedMemory", count: b.tasks, quick: b.tasks})
 	if err != nil {
 		return err
 	}
