@@ -109,7 +109,11 @@ func FuzzParse(f *testing.F) {
 }
 
 func testScript(t *testing.T, req request) ([]string, error) {
-	filter, err := seccomp.Compile(seccomp.Task())
+	policy, err := seccomp.Task()
+	if err != nil {
+		t.Fatal(err)
+	}
+	filter, err := seccomp.Compile(policy)
 	if err != nil {
 		t.Fatal(err)
 	}

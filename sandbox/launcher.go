@@ -49,7 +49,11 @@ func (l *launcher) prepare() error {
 	if l.im, err = newImage(); err != nil {
 		return err
 	}
-	if l.filter, err = seccomp.Compile(seccomp.Task()); err != nil {
+	policy, err := seccomp.Task()
+	if err != nil {
+		return err
+	}
+	if l.filter, err = seccomp.Compile(policy); err != nil {
 		return err
 	}
 	last, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")

@@ -1,20 +1,10 @@
-// Package seccomp compiles a table of system calls into a BPF filter.
-//
-// The naive filter compares the call's number with every rule in turn: 300
-// rules cost each call some 370 µs at installation and a walk at every call.
-// This one sorts the numbers into ranges of equal treatment and searches them
-// as a balanced tree; calls whose arguments matter jump to a short tail.
-//
-// A call of a foreign architecture (ia32, x32) kills the process: its numbers
-// mean other calls. Numbers beyond the newest call that the table knows return
-// ENOSYS, so that programs fall back to what they did before that call existed.
-//
-// The package is pure: a table in, instructions out.
 package seccomp
 
 import (
+	"errors"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,15 +20,18 @@ const (
 // do nothing and succeed.
 func Errno(e unix.Errno) uint32 { return retErrno | uint32(e)&0xffff }
 
-// Check looks at the low half of one argument: if (arg & Mask) == Value the
-// call gets Ret. With IfMask set, it applies only if (args[IfArg] & IfMask) != 0,
-// on all 64 bits.
-type Check struct {
+// Cond holds if (args[Arg] & Mask) == Value, on all 64 bits; with Not, if it
+// differs.
+type Cond struct {
 	Arg         int
-	Mask, Value uint32
-	IfArg       int
-	IfMask      uint64
-	Ret         uint32
+	Mask, Value uint64
+	Not         bool
+}
+
+// Check gives the call Ret when all conditions hold.
+type Check struct {
+	All []Cond
+	Ret uint32
 }
 
 // Rule is what happens to one call: the first Check that matches, else Default.
@@ -47,27 +40,30 @@ type Rule struct {
 	Default uint32
 }
 
-// Policy is a whole table. Calls up to Last that it does not name are allowed.
+// Policy is a whole table. Every number that it does not name gets Default.
 type Policy struct {
-	Arch  uint32 // AUDIT_ARCH_*
-	Last  int    // the newest call known, no rule is above it; later ones return ENOSYS
-	Rules map[int]Rule
+	Arch    uint32 // AUDIT_ARCH_*
+	Rules   map[int]Rule
+	Default uint32
 }
 
 const (
-	ldW  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-	and  = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
-	jeq  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-	jge  = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
-	jset = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
-	ja   = unix.BPF_JMP | unix.BPF_JA
-	ret  = unix.BPF_RET | unix.BPF_K
+	ldW = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+	and = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
+	jeq = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+	jge = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
+	ja  = unix.BPF_JMP | unix.BPF_JA
+	ret = unix.BPF_RET | unix.BPF_K
 
 	offNumber, offArch, offArgs = 0, 4, 16 // in struct seccomp_data
 
+	// x32Bit marks the calls of x32: the same architecture by its name, with
+	// other numbers.
 	x32Bit = 0x40000000
 	// maxInstructions is the kernel's BPF_MAXINSNS.
 	maxInstructions = 4096
+	// maxJump is how far a conditional jump reaches.
+	maxJump = 255
 )
 
 func ins(code uint16, k uint32) unix.SockFilter { return unix.SockFilter{Code: code, K: k} }
@@ -81,31 +77,30 @@ type span struct {
 
 // Compile returns the filter.
 func Compile(p Policy) ([]unix.SockFilter, error) {
-	for n := range p.Rules {
-		if n < 0 || n > p.Last {
-			return nil, fmt.Errorf("seccomp rule for call %d, which is not in 0 to %d", n, p.Last)
+	for n, r := range p.Rules {
+		if n < 0 || n >= x32Bit {
+			return nil, fmt.Errorf("seccomp rule for call %d, which is no number of a call", n)
+		}
+		for _, k := range r.Checks {
+			if err := k.valid(); err != nil {
+				return nil, fmt.Errorf("seccomp rule for call %d: %w", n, err)
+			}
 		}
 	}
-	prog := []unix.SockFilter{
+	c := &compiler{spans: spans(p), prog: []unix.SockFilter{
 		ins(ldW, offArch),
 		{Code: jeq, K: p.Arch, Jt: 1},
 		ins(ret, RetKill),
 		ins(ldW, offNumber),
 		{Code: jge, K: x32Bit, Jf: 1},
 		ins(ret, RetKill),
-	}
-	c := &compiler{prog: prog, spans: spans(p), rules: p.Rules, tails: map[int]int{}}
-	if err := c.tree(0, len(c.spans)); err != nil {
-		return nil, err
-	}
+	}}
+	c.tree(0, len(c.spans))
 	for _, f := range c.fix {
-		at, ok := c.tails[f.call]
-		if !ok {
-			at = len(c.prog)
-			c.tails[f.call] = at
-			c.tail(p.Rules[f.call])
+		c.prog[f.at].K = uint32(len(c.prog) - f.at - 1)
+		if err := c.tail(p.Rules[f.call]); err != nil {
+			return nil, fmt.Errorf("seccomp rule for call %d: %w", f.call, err)
 		}
-		c.prog[f.at].K = uint32(at - f.at - 1)
 	}
 	if len(c.prog) > maxInstructions {
 		return nil, fmt.Errorf("seccomp filter has %d instructions, at most %d", len(c.prog), maxInstructions)
@@ -113,38 +108,41 @@ func Compile(p Policy) ([]unix.SockFilter, error) {
 	return c.prog, nil
 }
 
+// valid refuses what a table cannot mean.
+func (k Check) valid() error {
+	if len(k.All) == 0 {
+		return errors.New("a check without a condition hides what follows")
+	}
+	for _, c := range k.All {
+		if c.Arg < 0 || c.Arg > 5 || c.Mask == 0 || c.Value&^c.Mask != 0 {
+			return fmt.Errorf("condition %+v is always true or never, or of no argument", c)
+		}
+	}
+	return nil
+}
+
+// spans are sorted, the first begins at 0, and neighbours differ.
 func spans(p Policy) []span {
-	out := []span{{lo: 0, ret: RetAllow, tail: -1}}
-	add := func(lo int, ret uint32, tail int) {
+	out := []span{{lo: 0, ret: p.Default, tail: -1}}
+	add := func(s span) {
 		last := &out[len(out)-1]
 		switch {
-		case last.lo == lo:
-			last.ret, last.tail = ret, tail
-		case tail >= 0 || last.tail >= 0 || last.ret != ret:
-			out = append(out, span{lo: lo, ret: ret, tail: tail})
+		case last.lo == s.lo:
+			*last = s
+		case s.tail >= 0 || last.tail >= 0 || last.ret != s.ret:
+			out = append(out, s)
 		}
 	}
-	numbers := make([]int, 0, len(p.Rules))
-	for n := range p.Rules {
-		numbers = append(numbers, n)
-	}
-	sort.Ints(numbers)
-	next := 0
-	for _, n := range numbers {
-		if n > next {
-			add(next, RetAllow, -1)
-		}
+	for _, n := range slices.Sorted(maps.Keys(p.Rules)) {
 		if r := p.Rules[n]; len(r.Checks) > 0 {
-			add(n, 0, n)
+			add(span{lo: n, tail: n})
 		} else {
-			add(n, r.Default, -1)
+			add(span{lo: n, ret: r.Default, tail: -1})
 		}
-		next = n + 1
+		if _, named := p.Rules[n+1]; !named {
+			add(span{lo: n + 1, ret: p.Default, tail: -1})
+		}
 	}
-	if next <= p.Last {
-		add(next, RetAllow, -1)
-	}
-	add(max(next, p.Last+1), Errno(unix.ENOSYS), -1)
 	return out
 }
 
@@ -153,43 +151,115 @@ type fixup struct{ at, call int }
 type compiler struct {
 	prog  []unix.SockFilter
 	spans []span
-	rules map[int]Rule
-	fix   []fixup
-	tails map[int]int
+	fix   []fixup // leaves that jump to the tail of a call
 }
 
-// tree emits a binary search over spans[lo:hi].
-func (c *compiler) tree(lo, hi int) error {
+// size is the number of instructions of the search in spans[lo:hi].
+func (c *compiler) size(lo, hi int) int {
 	if hi-lo == 1 {
-		if s := c.spans[lo]; s.tail >= 0 {
+		return 1
+	}
+	mid := (lo + hi) / 2
+	left := c.size(lo, mid)
+	n := 1 + left + c.size(mid, hi)
+	if left > maxJump {
+		n++
+	}
+	return n
+}
+
+// tree emits a binary search in spans[lo:hi].
+func (c *compiler) tree(lo, hi int) {
+	if hi-lo == 1 {
+		s := c.spans[lo]
+		if s.tail >= 0 {
 			c.fix = append(c.fix, fixup{len(c.prog), s.tail})
 			c.prog = append(c.prog, ins(ja, 0))
 		} else {
 			c.prog = append(c.prog, ins(ret, s.ret))
 		}
-		return nil
+		return
 	}
 	mid := (lo + hi) / 2
-	at := len(c.prog)
-	// A conditional jump reaches 255 instructions; a long one goes through ja.
-	c.prog = append(c.prog, unix.SockFilter{Code: jge, K: uint32(c.spans[mid].lo), Jf: 1}, ins(ja, 0))
-	if err := c.tree(lo, mid); err != nil {
-		return err
+	branch := unix.SockFilter{Code: jge, K: uint32(c.spans[mid].lo)}
+	if left := c.size(lo, mid); left <= maxJump {
+		branch.Jt = uint8(left)
+		c.prog = append(c.prog, branch)
+	} else {
+		branch.Jf = 1
+		c.prog = append(c.prog, branch, ins(ja, uint32(left)))
 	}
-	c.prog[at+1].K = uint32(len(c.prog) - at - 2)
-	return c.tree(mid, hi)
+	c.tree(lo, mid)
+	c.tree(mid, hi)
 }
 
-func (c *compiler) tail(r Rule) {
-	low := func(n int) unix.SockFilter { return ins(ldW, uint32(offArgs+8*n)) } // little endian: low half first
-	high := func(n int) unix.SockFilter { return ins(ldW, uint32(offArgs+8*n+4)) }
+// tail emits the checks of a rule, one after the other.
+func (c *compiler) tail(r Rule) error {
+	var loaded *Cond // what the accumulator holds wherever this check may begin
 	for _, k := range r.Checks {
-		if k.IfMask != 0 {
-			c.prog = append(c.prog,
-				low(k.IfArg), unix.SockFilter{Code: jset, K: uint32(k.IfMask), Jt: 2},
-				high(k.IfArg), unix.SockFilter{Code: jset, K: uint32(k.IfMask >> 32), Jf: 4})
+		var fails []int // jumps to the next check, by their no or their yes
+		for i, cond := range k.All {
+			skip := i == 0 && loaded != nil && loaded.Arg == cond.Arg && loaded.Mask == cond.Mask
+			fails = append(fails, c.cond(cond, skip)...)
 		}
-		c.prog = append(c.prog, low(k.Arg), ins(and, k.Mask), unix.SockFilter{Code: jeq, K: k.Value, Jf: 1}, ins(ret, k.Ret))
+		c.prog = append(c.prog, ins(ret, k.Ret))
+		for _, at := range fails {
+			far := len(c.prog) - at - 1
+			if far > maxJump {
+				return errors.New("a check has too many conditions")
+			}
+			if in := &c.prog[at]; in.Jt == pending {
+				in.Jt = uint8(far)
+			} else {
+				in.Jf = uint8(far)
+			}
+		}
+		loaded = nil
+		if first := k.All[0]; len(k.All) == 1 && first.Mask>>32 == 0 {
+			loaded = &first
+		}
 	}
 	c.prog = append(c.prog, ins(ret, r.Default))
+	return nil
+}
+
+// pending marks the end of a jump that is not known yet.
+const pending = 255
+
+// cond emits one condition and returns its jumps that mean no.
+func (c *compiler) cond(k Cond, loaded bool) (fails []int) {
+	var halves []uint32 // offsets: little endian, the low half comes first
+	if k.Mask&low != 0 {
+		halves = append(halves, 0)
+	}
+	if k.Mask>>32 != 0 {
+		halves = append(halves, 4)
+	}
+	var yes []int
+	for i, off := range halves {
+		mask, value := uint32(k.Mask>>(8*off)), uint32(k.Value>>(8*off))
+		if !loaded {
+			c.prog = append(c.prog, ins(ldW, uint32(offArgs+8*k.Arg)+off))
+			if mask != low {
+				c.prog = append(c.prog, ins(and, mask))
+			}
+		}
+		in := unix.SockFilter{Code: jeq, K: value}
+		switch last := i == len(halves)-1; {
+		case !k.Not:
+			in.Jf = pending
+		case last:
+			in.Jt = pending
+		default: // the halves differ here: that is enough
+			yes = append(yes, len(c.prog))
+		}
+		if in.Jf == pending || in.Jt == pending {
+			fails = append(fails, len(c.prog))
+		}
+		c.prog = append(c.prog, in)
+	}
+	for _, at := range yes {
+		c.prog[at].Jf = uint8(len(c.prog) - at - 1)
+	}
+	return fails
 }

@@ -1,138 +1,149 @@
 package seccomp
 
-import "golang.org/x/sys/unix"
+import (
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Task returns the policy for the command of a sandbox on this architecture.
+// A sandbox has no capabilities and nothing of the host, so most of the calls
+// that it refuses would fail without it: the filter keeps the kernel's code
+// behind them out of reach.
+func Task() (Policy, error) { return taskFor(runtime.GOARCH) }
+
+func taskFor(arch string) (Policy, error) {
+	table, err := parseTable(callsText)
+	if err != nil {
+		return Policy{}, err
+	}
+	for _, a := range architectures {
+		if a.name == arch {
+			return build(table, taskRules(), a)
+		}
+	}
+	return Policy{}, fmt.Errorf("no table of system calls for %s", arch)
+}
 
 const (
+	// low is the mask for arguments that the kernel takes as 32-bit numbers:
+	// it ignores what is above.
+	low = 1<<32 - 1
+
 	// nsFlags are the CLONE_NEW* flags of clone; CLONE_NEWTIME is not among
 	// them, as its bit is part of the exit signal there.
 	nsFlags = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 		unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
-	// lastCall is the newest call that was looked at: open_tree_attr. Numbers
-	// from 424 on are the same on every architecture.
-	lastCall  = 467
-	tioclinux = 0x541c
+
+	suidBits = unix.S_ISUID | unix.S_ISGID
+	// makesFile are the flags of open with which its mode counts: O_CREAT and
+	// what O_TMPFILE has beside O_DIRECTORY. Both architectures have the same.
+	makesFile = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY
+
+	tioclinux   = 0x541c
+	typeMask    = 0xf // of a socket's type: SOCK_NONBLOCK and SOCK_CLOEXEC are above
+	sockPacket  = 10  // SOCK_PACKET
+	prSchedCore = 62  // PR_SCHED_CORE
 )
 
-// Task returns the policy for the command of a sandbox on this architecture.
-// A sandbox has no capabilities and nothing of the host, so most of these calls
-// would fail without it: the filter keeps the kernel's code behind them out of
-// reach.
-func Task() Policy {
-	p := Policy{Arch: arch, Last: lastCall, Rules: map[int]Rule{}}
+// bridges are the requests at which the kernel loads the module of bridges or
+// of VLANs for anybody who asks (net/socket.c).
+var bridges = []uint64{0x8940, 0x8941, 0x89a0, 0x89a1, 0x8982, 0x8983}
+
+// taskRules are the calls whose arguments decide, by name.
+func taskRules() map[string]Rule {
 	eperm := Errno(unix.EPERM)
-	for _, n := range denied {
-		p.Rules[n] = Rule{Default: eperm}
+	rules := map[string]Rule{
+		"clone": {Checks: []Check{when(RetAllow, is(0, nsFlags, 0))}, Default: eperm},
+
+		// Asking and setting the default are harmless; other execution domains
+		// are seldom used code, and one switches off address randomisation.
+		"personality": {Checks: []Check{
+			when(RetAllow, is(0, low, 0)), when(RetAllow, is(0, low, low)),
+		}, Default: eperm},
+
+		// A cookie of its own makes a processor's other threads idle while the
+		// task runs. The error is that of a kernel without core scheduling.
+		"prctl": {Checks: []Check{when(Errno(unix.EINVAL), is(0, low, prSchedCore))}, Default: RetAllow},
+
+		// A core limit of 1 is the one value at which the kernel runs no core
+		// handler on the host. Pretend that the change worked.
+		"setrlimit": {Checks: []Check{when(Errno(0), is(0, low, unix.RLIMIT_CORE))}, Default: RetAllow},
+		"prlimit64": {Checks: []Check{when(Errno(0), is(1, low, unix.RLIMIT_CORE), not(2, ^uint64(0), 0))}, Default: RetAllow},
+
+		"socket": sockets(),
+		// Its two ends are made before the kernel asks whether the family can
+		// have such pairs: what socket refuses must be refused here too.
+		"socketpair": {Checks: []Check{when(RetAllow, is(0, low, unix.AF_UNIX))}, Default: Errno(unix.EAFNOSUPPORT)},
+
+		"mknod": nodes(1), "mknodat": nodes(2),
+		// A writable grant keeps its mode bits on the host, where a setuid file
+		// of the folder's owner would be a way to become that owner.
+		"chmod": modes(1), "fchmod": modes(1), "fchmodat": modes(2), "fchmodat2": modes(2),
+		"creat": modes(1), "open": opens(1, 2), "openat": opens(2, 3),
 	}
-	for _, n := range deniedHere {
-		p.Rules[n] = Rule{Default: eperm}
+	// TIOCSTI and TIOCLINUX type into a terminal that somebody else reads;
+	// TIOCSETD loads line disciplines.
+	ioctl := Rule{Default: RetAllow}
+	for _, request := range []uint64{unix.TIOCSTI, tioclinux, unix.TIOCSETD} {
+		ioctl.Checks = append(ioctl.Checks, when(eperm, is(1, low, request)))
 	}
-	enosys := Rule{Default: Errno(unix.ENOSYS)}
-	// Their flags are behind a pointer. Programs fall back to clone and openat.
-	p.Rules[unix.SYS_CLONE3] = enosys
-	p.Rules[unix.SYS_OPENAT2] = enosys
-
-	var ns []Check
-	for bit := uint32(1); bit != 0; bit <<= 1 {
-		if nsFlags&bit != 0 {
-			ns = append(ns, Check{Arg: 0, Mask: bit, Value: bit, Ret: eperm})
-		}
+	for _, request := range bridges { // the error is that of a kernel without them
+		ioctl.Checks = append(ioctl.Checks, when(Errno(unix.ENOPKG), is(1, low, request)))
 	}
-	p.Rules[unix.SYS_CLONE] = Rule{Checks: ns, Default: RetAllow}
-
-	// The kernel's rarer protocol families are where its bugs are.
-	var families []Check
-	for _, protocol := range []uint32{unix.IPPROTO_SCTP, unix.IPPROTO_DCCP, unix.IPPROTO_UDPLITE} {
-		// Asking for one makes the kernel load its module.
-		families = append(families, Check{Arg: 2, Mask: ^uint32(0), Value: protocol, Ret: Errno(unix.EPROTONOSUPPORT)})
-	}
-	// Of netlink, only the list of interfaces and addresses (protocol 0).
-	families = append(families, Check{Arg: 0, Mask: ^uint32(0), Value: unix.AF_NETLINK, IfArg: 2, IfMask: 1<<32 - 1, Ret: Errno(unix.EPROTONOSUPPORT)})
-	for _, f := range []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK} {
-		families = append(families, Check{Arg: 0, Mask: ^uint32(0), Value: f, Ret: RetAllow})
-	}
-	p.Rules[unix.SYS_SOCKET] = Rule{Checks: families, Default: Errno(unix.EAFNOSUPPORT)}
-
-	// Asking and setting the default are harmless; other execution domains are
-	// seldom used code, and one switches off address randomisation.
-	p.Rules[unix.SYS_PERSONALITY] = Rule{Checks: []Check{
-		{Arg: 0, Mask: ^uint32(0), Value: 0, Ret: RetAllow},
-		{Arg: 0, Mask: ^uint32(0), Value: ^uint32(0), Ret: RetAllow},
-	}, Default: eperm}
-
-	// Both type into a terminal that somebody else reads.
-	p.Rules[unix.SYS_IOCTL] = Rule{Checks: []Check{
-		{Arg: 1, Mask: ^uint32(0), Value: unix.TIOCSTI, Ret: eperm},
-		{Arg: 1, Mask: ^uint32(0), Value: tioclinux, Ret: eperm},
-	}, Default: RetAllow}
-
-	// FIFOs and sockets are made with mknod too: refuse devices alone.
-	p.Rules[unix.SYS_MKNODAT] = nodes(2)
-	// A writable grant keeps its mode bits on the host, where a setuid file of
-	// the folder's owner would be a way to become that owner.
-	p.Rules[unix.SYS_FCHMOD] = suid(1)
-	p.Rules[unix.SYS_FCHMODAT] = suid(2)
-	p.Rules[unix.SYS_FCHMODAT2] = suid(2)
-	p.Rules[unix.SYS_OPENAT] = creates(2, 3)
-
-	// A core limit of 1 is the one value at which the kernel runs no core
-	// handler on the host. Pretend that the change worked.
-	core := Check{Arg: 1, Mask: ^uint32(0), Value: unix.RLIMIT_CORE, Ret: Errno(0)}
-	core.IfArg, core.IfMask = 2, ^uint64(0) // only when new limits are given
-	p.Rules[unix.SYS_PRLIMIT64] = Rule{Checks: []Check{core}, Default: RetAllow}
-
-	for n, r := range rulesHere {
-		p.Rules[n] = r
-	}
-	return p
+	rules["ioctl"] = ioctl
+	return rules
 }
 
-func suidChecks(arg int) []Check {
-	return []Check{
-		{Arg: arg, Mask: unix.S_ISUID, Value: unix.S_ISUID, Ret: Errno(unix.EPERM)},
-		{Arg: arg, Mask: unix.S_ISGID, Value: unix.S_ISGID, Ret: Errno(unix.EPERM)},
+// sockets allows local sockets, TCP, UDP and the list of interfaces. The
+// kernel's rarer families and protocols are where its bugs are, and asking for
+// one makes it load the module.
+func sockets() Rule {
+	badProtocol := Errno(unix.EPROTONOSUPPORT)
+	r := Rule{Checks: []Check{
+		when(RetAllow, is(0, low, unix.AF_UNIX)),
+		when(RetAllow, is(0, low, unix.AF_NETLINK), is(2, low, unix.NETLINK_ROUTE)),
+		when(badProtocol, is(0, low, unix.AF_NETLINK)),
+		when(Errno(unix.EAFNOSUPPORT), not(0, low, unix.AF_INET), not(0, low, unix.AF_INET6)),
+		// What the kernel says without the capability. SOCK_PACKET is another
+		// way to ask for AF_PACKET, and SOCK_DCCP needs no protocol.
+		when(Errno(unix.EPERM), is(1, typeMask, unix.SOCK_RAW)),
+		when(Errno(unix.EPERM), is(1, typeMask, sockPacket)),
+		when(Errno(unix.ESOCKTNOSUPPORT), not(1, typeMask, unix.SOCK_STREAM), not(1, typeMask, unix.SOCK_DGRAM)),
+	}, Default: badProtocol}
+	for _, protocol := range []uint64{unix.IPPROTO_IP, unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+		r.Checks = append(r.Checks, when(RetAllow, is(2, low, protocol)))
 	}
+	return r
 }
 
-// suid refuses the setuid and setgid bits in the mode argument.
-func suid(arg int) Rule { return Rule{Checks: suidChecks(arg), Default: RetAllow} }
-
-// creates is suid for calls whose mode counts only when a file is made.
-func creates(flags, mode int) Rule {
-	checks := suidChecks(mode)
-	for i := range checks {
-		checks[i].IfArg, checks[i].IfMask = flags, unix.O_CREAT|unix.O_TMPFILE&^unix.O_DIRECTORY
-	}
-	return Rule{Checks: checks, Default: RetAllow}
+// modes refuses the setuid and setgid bits in the mode argument.
+func modes(arg int) Rule {
+	return Rule{Checks: []Check{when(RetAllow, is(arg, suidBits, 0))}, Default: Errno(unix.EPERM)}
 }
 
+// opens is modes for calls whose mode counts only when a file is made.
+func opens(flags, mode int) Rule {
+	return Rule{Checks: []Check{
+		when(RetAllow, is(flags, makesFile, 0)), when(RetAllow, is(mode, suidBits, 0)),
+	}, Default: Errno(unix.EPERM)}
+}
+
+// nodes allows FIFOs, sockets and plain files: devices are made with the same
+// calls. A type of zero is a plain file.
 func nodes(mode int) Rule {
-	eperm := Errno(unix.EPERM)
-	return Rule{Checks: append(suidChecks(mode),
-		Check{Arg: mode, Mask: unix.S_IFMT, Value: unix.S_IFCHR, Ret: eperm},
-		Check{Arg: mode, Mask: unix.S_IFMT, Value: unix.S_IFBLK, Ret: eperm},
-	), Default: RetAllow}
+	r := Rule{Default: Errno(unix.EPERM)}
+	for _, kind := range []uint64{0, unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK} {
+		r.Checks = append(r.Checks, when(RetAllow, is(mode, unix.S_IFMT|suidBits, kind)))
+	}
+	return r
 }
 
-// denied are the calls that every architecture has.
-var denied = []int{
-	// mounts and namespaces
-	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_UNSHARE, unix.SYS_SETNS,
-	unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
-	unix.SYS_MOUNT_SETATTR, unix.SYS_OPEN_TREE_ATTR, unix.SYS_LISTMOUNT, unix.SYS_STATMOUNT,
-	// other processes
-	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_KCMP, unix.SYS_PIDFD_GETFD,
-	unix.SYS_PROCESS_MADVISE, unix.SYS_PROCESS_MRELEASE,
-	// wide interfaces into the kernel
-	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
-	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
-	unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
-	unix.SYS_FANOTIFY_INIT, unix.SYS_FANOTIFY_MARK, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_NAME_TO_HANDLE_AT,
-	unix.SYS_LSM_SET_SELF_ATTR, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_NFSSERVCTL,
-	// the machine
-	unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE,
-	unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_REBOOT, unix.SYS_ACCT, unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD,
-	unix.SYS_SYSLOG, unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_CLOCK_ADJTIME, unix.SYS_ADJTIMEX,
-	unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME, unix.SYS_VHANGUP,
-	// placement of memory
-	unix.SYS_MOVE_PAGES, unix.SYS_MIGRATE_PAGES, unix.SYS_MBIND, unix.SYS_SET_MEMPOLICY, unix.SYS_SET_MEMPOLICY_HOME_NODE,
+func when(ret uint32, all ...Cond) Check { return Check{All: all, Ret: ret} }
+
+func is(arg int, mask, value uint64) Cond { return Cond{Arg: arg, Mask: mask, Value: value} }
+
+func not(arg int, mask, value uint64) Cond {
+	return Cond{Arg: arg, Mask: mask, Value: value, Not: true}
 }
