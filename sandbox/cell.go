@@ -160,6 +160,9 @@ func (c *cell) openGrants(mounts []Mount) (files []*os.File, targets []mountTarg
 		if c.rt.off&ctlGrants != 0 {
 			m.writable = true
 		}
+		if c.rt.off&ctlNoSuid != 0 {
+			m.suid = true
+		}
 		fd, dir, err := openGrant(m, fmt.Sprintf("Mounts[%d].Source", i), owner)
 		if err != nil {
 			return files, nil, err

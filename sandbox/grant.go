@@ -45,6 +45,9 @@ func openGrant(m Mount, field string, owner func(uid, gid uint32) (int, error)) 
 		}
 	}()
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if m.suid {
+		attr.Attr_set &^= unix.MOUNT_ATTR_NOSUID
+	}
 	if !m.Writable && !m.writable {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}

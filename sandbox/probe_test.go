@@ -38,6 +38,12 @@ var probes = map[string]func(args []string){
 	"pass":    probePass,
 }
 
+func init() {
+	for name, f := range attackProbes {
+		probes[name] = f
+	}
+}
+
 func runProbe(name string, args []string) {
 	f, ok := probes[name]
 	if !ok {

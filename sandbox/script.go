@@ -27,6 +27,9 @@ const (
 	ctlLandlock
 	ctlCgroups // handled by the node, as is the next
 	ctlGrants  // read-only grants
+	ctlNoSuid  // grants without setuid bits and file capabilities
+	ctlLimits  // resource limits
+	ctlDump    // an init that nobody may look into
 )
 
 // taskID is the user and group of a task inside.
@@ -64,11 +67,12 @@ func (l *launcher) write(req request, fds []int) ([]string, error) {
 	s.identity(req.UID, l.lastCap)
 	s.group = ctlNoNewPrivs
 	s.do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-	s.group = 0
+	s.group = ctlLimits
 	for _, r := range l.limits {
 		v := binary.NativeEndian.AppendUint64(nil, r.value)
 		s.do(fmt.Sprintf("set resource limit %d", r.resource), unix.SYS_PRLIMIT64, 0, r.resource, s.bytes(append(v, v...)), 0)
 	}
+	s.group = 0
 	s.landlock(l.landlock, req.Mounts)
 	s.do("start a session", unix.SYS_SETSID)
 	s.do("close the launcher's streams", unix.SYS_CLOSE_RANGE, 0, 2, 0)
@@ -232,9 +236,10 @@ func (s *script) identity(uid, lastCap int) {
 	s.do("clear ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	s.do("drop capabilities", unix.SYS_CAPSET, s.bytes(unsafe.Slice((*byte)(unsafe.Pointer(&header)), unsafe.Sizeof(header))), s.bytes(make([]byte, 24)))
-	s.group = 0
+	s.group = ctlDump
 	// The image holds the task's environment once it came.
 	s.do("be undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
+	s.group = 0
 	// Changing the user cleared it.
 	s.do("die with the launcher", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 }

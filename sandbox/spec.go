@@ -63,7 +63,8 @@ type Mount struct {
 	Writable bool
 
 	self     bool // Source is this program: for Prove
-	writable bool // leave the mount writable, but nothing else: for tests
+	writable bool // leave the mount writable, but nothing else: for tests, as is the next
+	suid     bool // leave setuid bits and file capabilities in force
 }
 
 // Limits bounds one attempt. Zero means the default; there is no "unlimited"
