@@ -98,6 +98,7 @@ type Node struct {
 	Abilities    []string `cbor:"8,keyasint,omitempty"` // sorted
 	Incarnation  uint64   `cbor:"9,keyasint"`           // one per start of the process
 	FeatureLevel uint32   `cbor:"10,keyasint,omitempty"`
+	Weaker       []string `cbor:"11,keyasint,omitempty"` // walls that its sandboxes do without, sorted
 }
 
 // RegisterNode says that a node's process is there. Another incarnation than

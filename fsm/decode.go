@@ -202,6 +202,8 @@ func (w *wire) attemptResult() (r AttemptResult) {
 			r.StderrBytes = w.int(1<<63 - 1)
 		case 11:
 			r.Truncated = w.bool()
+		case 12:
+			r.Weaker = w.texts(maxWeaker, maxWeakerBytes)
 		default:
 			f.unknown(w, "an attempt's result")
 		}
@@ -227,5 +229,6 @@ func appendAttemptResult(b []byte, r *AttemptResult) []byte {
 	f.int(9, r.StdoutBytes)
 	f.int(10, r.StderrBytes)
 	f.bool(11, r.Truncated)
+	f.texts(12, r.Weaker)
 	return f.done()
 }

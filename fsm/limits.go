@@ -20,6 +20,8 @@ const (
 	maxKeyBytes         = 128
 	maxValueBytes       = 256
 	maxSignalBytes      = 32
+	maxWeaker           = 8  // names of walls; few can be done without
+	maxWeakerBytes      = 32 // of one name: a result must stay within maxResultBytes
 	maxNameBytes        = 256
 	maxRetryLimit       = 1_000
 	maxCPUMillis        = 1_000_000_000 // a million CPUs: sums over a node stay far from overflow

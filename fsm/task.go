@@ -130,6 +130,7 @@ type AttemptResult struct {
 	StdoutBytes     int64         `cbor:"9,keyasint,omitempty"` // as kept on the worker
 	StderrBytes     int64         `cbor:"10,keyasint,omitempty"`
 	Truncated       bool          `cbor:"11,keyasint,omitempty"` // more came than the output limit kept
+	Weaker          []string      `cbor:"12,keyasint,omitempty"` // walls that the sandbox did without, by its node's configuration
 }
 
 // Success reports whether the attempt ended as its owner wanted.

@@ -128,6 +128,14 @@ func (n *Node) validate() error {
 	if err := validateAbilities(n.Abilities); err != nil {
 		return err
 	}
+	if len(n.Weaker) > maxWeaker {
+		return fmt.Errorf("%d walls that are done without are over %d", len(n.Weaker), maxWeaker)
+	}
+	for _, w := range n.Weaker {
+		if err := validateText("wall that is done without", w, 1, maxWeakerBytes); err != nil {
+			return err
+		}
+	}
 	return validateLabels(n.Labels)
 }
 

@@ -151,6 +151,21 @@ func (w *wire) text(limit int) []byte {
 	return b
 }
 
+// texts reads an array of names, at least one, and copies them.
+func (w *wire) texts(limit, bytes int) (list []string) {
+	for n := w.array(limit); n > 0 && w.err == nil; n-- {
+		s := w.text(bytes)
+		if len(s) == 0 {
+			w.fail("an empty text is in an array of names")
+		}
+		list = append(list, string(s))
+	}
+	if len(list) == 0 {
+		w.fail("an empty array is left out") // or the same value had two encodings
+	}
+	return list
+}
+
 func (w *wire) span(major byte, name string, limit int) []byte {
 	n := w.want(major, name)
 	if w.err != nil {

@@ -64,6 +64,17 @@ func (f *fieldWriter) bytes(k uint64, v []byte) {
 	}
 }
 
+func (f *fieldWriter) texts(k uint64, list []string) {
+	if len(list) == 0 {
+		return
+	}
+	f.key(k)
+	f.b = appendHead(f.b, majorArray, uint64(len(list)))
+	for _, v := range list {
+		f.b = append(appendHead(f.b, majorText, uint64(len(v))), v...)
+	}
+}
+
 func (f *fieldWriter) bool(k uint64, v bool) {
 	if v {
 		f.key(k)
