@@ -17,6 +17,7 @@ type Node struct {
 	Running         int               `json:"running" doc:"Attempts running there"`
 	Labels          map[string]string `json:"labels,omitempty"`
 	Abilities       []string          `json:"abilities,omitempty" doc:"What its sandbox enforces"`
+	Weaker          []string          `json:"weaker,omitempty" doc:"Walls that its sandboxes do without, by its sandbox.allow_missing"`
 	Gossip          string            `json:"gossip,omitempty" enum:"alive,suspect,dead,left,unknown" doc:"A hint; only commands change membership"`
 }
 

@@ -95,6 +95,8 @@ type TaskResult struct {
 	StdoutBytes int64  `json:"stdout_bytes"`
 	StderrBytes int64  `json:"stderr_bytes"`
 	Truncated   bool   `json:"truncated,omitempty" doc:"More output came than the limit kept"`
+	// Weaker is empty unless an operator allowed the node to do without.
+	Weaker []string `json:"weaker,omitempty" doc:"Walls that the sandbox did without, because its node lacks and is allowed to lack them"`
 }
 
 // Usage is what an attempt used.

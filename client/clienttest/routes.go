@@ -151,6 +151,9 @@ func (s *Server) nodeList() []client.Node {
 		n := client.Node{ID: nodeID(i), Name: fmt.Sprintf("n%d", i+1), Addr: a, Version: "v0", State: "ready", Role: "voter",
 			CPUMillis: 2000, MemoryBytes: 4 << 30, UsedCPUMillis: 500, UsedMemoryBytes: 512 << 20, Running: 1,
 			Labels: map[string]string{"zone": string(rune('a' + i))}, Gossip: "alive"}
+		if i == 1 {
+			n.Weaker = []string{"landlock"}
+		}
 		if i == s.leader {
 			n.Role = "leader"
 		}

@@ -73,6 +73,9 @@ func (s *Server) end(t *task, reason string, code *int, signal string) {
 	t.Result = &client.TaskResult{Reason: reason, ExitCode: code, Signal: signal,
 		Usage:       client.Usage{CPUSeconds: 0.25, WallSeconds: 1.5, MemoryPeakBytes: 3 << 20},
 		StdoutBytes: int64(len(t.out["stdout"])), StderrBytes: int64(len(t.out["stderr"]))}
+	if w := t.Spec.Labels["weaker"]; w != "" {
+		t.Result.Weaker = []string{w}
+	}
 }
 
 // accept makes tasks once per request ID. Caller holds mu.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -123,28 +124,22 @@ func (a *app) listNodes(ctx context.Context, cl *client.Client) error {
 		return err
 	}
 	return a.emit(l, func() {
-		t := a.table("ID", "NAME", "STATE", "ROLE", "ADDRESS", "CPU", "MEMORY", "RUNNING", "LABELS")
+		t := a.table("ID", "NAME", "STATE", "ROLE", "ADDRESS", "CPU", "MEMORY", "RUNNING", "WEAKER", "LABELS")
 		for _, n := range l.Nodes {
 			t.row(n.ID, n.Name, n.State, n.Role, n.Addr,
 				fmt.Sprintf("%d/%dm", n.UsedCPUMillis, n.CPUMillis),
-				size(n.UsedMemoryBytes)+"/"+size(n.MemoryBytes), fmt.Sprint(n.Running), labels(n.Labels))
+				size(n.UsedMemoryBytes)+"/"+size(n.MemoryBytes), fmt.Sprint(n.Running), strings.Join(n.Weaker, ","), labels(n.Labels))
 		}
 		t.print(a.out)
 	})
 }
 
 func (a *app) showNode(n *client.Node) {
-	abilities := ""
-	for i, s := range n.Abilities {
-		if i > 0 {
-			abilities += ", "
-		}
-		abilities += s
-	}
 	a.fields("ID", n.ID, "Name", n.Name, "State", n.State, "Role", n.Role, "Address", n.Addr, "Version", n.Version,
 		"CPU", fmt.Sprintf("%d of %d millis", n.UsedCPUMillis, n.CPUMillis),
 		"Memory", size(n.UsedMemoryBytes)+" of "+size(n.MemoryBytes),
-		"Running", fmt.Sprint(n.Running), "Labels", labels(n.Labels), "Abilities", abilities, "Gossip", n.Gossip)
+		"Running", fmt.Sprint(n.Running), "Labels", labels(n.Labels), "Abilities", strings.Join(n.Abilities, ", "),
+		"Weaker", strings.Join(n.Weaker, ", "), "Gossip", n.Gossip)
 }
 
 func (a *app) completeNodes(c *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -94,6 +95,9 @@ func (a *app) run(ctx context.Context, cl *client.Client, spec client.TaskSpec, 
 	}
 	if t.Result != nil && t.Result.Truncated && !a.json {
 		a.note("task %s wrote more output than its limit kept", t.ID)
+	}
+	if t.Result != nil && len(t.Result.Weaker) > 0 && !a.json {
+		a.note("task %s ran on a node that does without: %s", t.ID, strings.Join(t.Result.Weaker, ", "))
 	}
 	return silently(taskCode(t))
 }

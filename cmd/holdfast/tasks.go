@@ -43,7 +43,8 @@ func (a *app) showTask(t *client.Task) {
 	if r := t.Result; r != nil {
 		pairs = append(pairs, "Ended", ending(t),
 			"Usage", fmt.Sprintf("%.2f s CPU, %.2f s wall, %s memory", r.Usage.CPUSeconds, r.Usage.WallSeconds, size(r.Usage.MemoryPeakBytes)),
-			"Output", fmt.Sprintf("%s stdout, %s stderr", size(r.StdoutBytes), size(r.StderrBytes)), "Tail", r.Tail)
+			"Output", fmt.Sprintf("%s stdout, %s stderr", size(r.StdoutBytes), size(r.StderrBytes)),
+			"Ran without", strings.Join(r.Weaker, ", "), "Tail", r.Tail)
 	}
 	a.fields(pairs...)
 }

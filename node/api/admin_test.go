@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,9 @@ func TestNodes(t *testing.T) {
 	h.do("GET", "/v1/nodes", "ann:viewer", "").into(t, 200, &list)
 	if len(list.Nodes) != 1 || list.Nodes[0].ID != "n1" || list.Nodes[0].Role != "leader" || list.Nodes[0].Gossip != "alive" || list.Nodes[0].State != "ready" || list.Nodes[0].Labels["zone"] != "a" {
 		t.Errorf("%+v", list)
+	}
+	if !slices.Equal(list.Nodes[0].Weaker, []string{"landlock"}) {
+		t.Errorf("weaker: %v", list.Nodes[0].Weaker)
 	}
 	var n client.Node
 	h.do("POST", "/v1/nodes/n1/drain", "ann:operator", `{"drain":true}`).into(t, 200, &n)

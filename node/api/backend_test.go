@@ -42,7 +42,7 @@ func newMemory(t testing.TB) *memory {
 	m.must(t, fsm.CmdInitCluster, "", fsm.InitCluster{ClusterID: "c1", CACert: []byte("cert"), CAKey: []byte("key"), First: "n1"})
 	m.must(t, fsm.CmdRegisterNode, "", fsm.RegisterNode{Node: fsm.Node{
 		ID: "n1", Name: "one", Addr: "127.0.0.1:1", CPUMillis: 4000, MemoryBytes: 8 << 30, Incarnation: 1,
-		Labels: []fsm.Label{{Key: "zone", Value: "a"}}, Abilities: []string{"memory"},
+		Labels: []fsm.Label{{Key: "zone", Value: "a"}}, Abilities: []string{"memory"}, Weaker: []string{"landlock"},
 	}})
 	return m
 }

@@ -129,7 +129,7 @@ func nodeOf(v fsm.NodeView, peers map[fsm.NodeID]Peer) client.Node {
 		ID: string(v.ID), Name: v.Name, Addr: v.Addr, Version: v.Version, State: "ready", Role: "worker",
 		CPUMillis: int(v.CPUMillis), MemoryBytes: int64(v.MemoryBytes),
 		UsedCPUMillis: int(v.UsedCPUMillis), UsedMemoryBytes: v.UsedMemoryBytes, Running: v.Running,
-		Abilities: v.Abilities,
+		Abilities: v.Abilities, Weaker: v.Weaker,
 	}
 	switch {
 	case v.Removed:

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,9 +55,9 @@ func TestSubmitGetListWait(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "the wait", func() bool { return h.backend.watching(id) == 1 })
-		h.backend.run(t, id, fsm.AttemptResult{Reason: fsm.EndExit, ExitCode: 3, Tail: []byte("x\xff")})
+		h.backend.run(t, id, fsm.AttemptResult{Reason: fsm.EndExit, ExitCode: 3, Tail: []byte("x\xff"), Weaker: []string{"landlock"}})
 		(<-done).into(t, 200, &got)
-		if got.State != "failed" || got.Result == nil || *got.Result.ExitCode != 3 || got.Result.Tail != "x\uFFFD" {
+		if got.State != "failed" || got.Result == nil || *got.Result.ExitCode != 3 || got.Result.Tail != "x\uFFFD" || !slices.Equal(got.Result.Weaker, []string{"landlock"}) {
 			t.Errorf("%s: waited for %+v, result %+v", hc.name, got, got.Result)
 		}
 		if n := h.backend.watching(id); n != 0 {

@@ -54,7 +54,7 @@ func resultOf(v *fsm.TaskView) *client.TaskResult {
 		Reason: nameOf(reasonNames, r.Reason), Signal: r.Signal, Message: r.Message,
 		Usage:       client.Usage{CPUSeconds: r.CPUTime.Seconds(), WallSeconds: r.WallTime.Seconds(), MemoryPeakBytes: int64(r.MemoryPeakBytes)},
 		Tail:        strings.ToValidUTF8(string(r.Tail), string(utf8.RuneError)),
-		StdoutBytes: r.StdoutBytes, StderrBytes: r.StderrBytes, Truncated: r.Truncated,
+		StdoutBytes: r.StdoutBytes, StderrBytes: r.StderrBytes, Truncated: r.Truncated, Weaker: r.Weaker,
 	}
 	if r.Reason == fsm.EndExit {
 		code := int(r.ExitCode)

@@ -220,7 +220,7 @@ func (w *Worker) run(ctx context.Context, a *attempt) {
 	w.metrics.running.Dec()
 	result := fsm.AttemptResult{Reason: exit.Reason, ExitCode: exit.Code, Signal: exit.Signal, Message: exit.Message,
 		CPUTime: exit.CPUTime, MemoryPeakBytes: exit.MemoryPeakBytes, WallTime: w.cfg.Now().Sub(begin),
-		Tail: kept.Tail, StdoutBytes: kept.StdoutBytes, StderrBytes: kept.StderrBytes, Truncated: kept.Truncated}
+		Tail: kept.Tail, StdoutBytes: kept.StdoutBytes, StderrBytes: kept.StderrBytes, Truncated: kept.Truncated, Weaker: exit.Weaker}
 	if w.ctx.Err() != nil && a.forced == fsm.EndNone {
 		a.forced = fsm.EndLost
 	}

@@ -126,6 +126,7 @@ type Exit struct {
 	Message         string
 	CPUTime         time.Duration
 	MemoryPeakBytes uint64
+	Weaker          []string // walls that this host's sandboxes do without
 }
 
 // Outputs keeps what attempts write.
