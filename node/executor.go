@@ -128,7 +128,7 @@ func (n *Node) prove(rt *sandbox.Runtime) {
 	err := rt.Check()
 	if err == nil {
 		ctx, cancel := context.WithTimeout(n.ctx, proofPatience)
-		err = rt.Prove(ctx)
+		_, err = rt.Prove(ctx)
 		cancel()
 	}
 	var cannot *sandbox.ErrCannotIsolate

@@ -3,8 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,93 +11,38 @@ import (
 	"holdfast/sandbox/cgroup"
 )
 
-// hostFacts is what readHostFacts saw; tests make up others.
-type hostFacts struct {
-	root        bool // effective user 0 with the capabilities that follow
-	caps        uint64
-	kernel      [2]int
-	userns      int  // user.max_user_namespaces
-	usernsOff   bool // Debian's kernel.unprivileged_userns_clone is 0
-	controllers map[string]cgroup.Location
-	cgroupErr   error
-	seccomp     bool
-	landlock    int // ABI version, 0 is none
-	idmap       bool
-	ids         [][2]int // ranges of user IDs that exist here: first, count
-	appArmor    bool     // it takes capabilities away in user namespaces of ordinary users
+// Ability is one thing the isolation needs or uses on this machine.
+type Ability struct {
+	Name      string // for example user_namespace, cgroup_memory, seccomp
+	Need      Need
+	Available bool
+	Unknown   bool   // whether it is there could not be found out
+	Enforced  bool   // every sandbox has it, or does not start
+	Detail    string // for example "v1 at /sys/fs/cgroup/memory"
+	Remedy    string // what to do when it is missing
 }
 
-func readHostFacts() hostFacts {
-	h := hostFacts{root: os.Geteuid() == 0}
-	var hdr = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&hdr, &data[0]) == nil {
-		h.caps = uint64(data[1].Effective)<<32 | uint64(data[0].Effective)
-	}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &h.kernel[0], &h.kernel[1])
-	}
-	h.userns = readNumber("/proc/sys/user/max_user_namespaces")
-	host, err := cgroup.ReadHost()
-	if err != nil {
-		h.cgroupErr = err
-	} else {
-		h.controllers = cgroup.Detect(host)
-	}
-	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
-	h.seccomp = err == nil
-	h.landlock = landlockABI()
-	h.appArmor = readNumber("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") > 0
-	const debian = "/proc/sys/kernel/unprivileged_userns_clone"
-	if _, err := os.Stat(debian); err == nil {
-		h.usernsOff = readNumber(debian) == 0
-	}
-	if b, err := os.ReadFile("/proc/self/uid_map"); err == nil {
-		h.ids = parseIDMap(string(b))
-	}
-	h.idmap = h.atLeast(5, 12)
-	return h
-}
+func (a Ability) lacking() bool { return !a.Available && !a.Unknown }
 
-// parseIDMap reads lines of "inside outside count".
-func parseIDMap(text string) (ids [][2]int) {
-	for line := range strings.Lines(text) {
-		var inside, outside, count int
-		if n, _ := fmt.Sscan(line, &inside, &outside, &count); n == 3 {
-			ids = append(ids, [2]int{inside, count})
-		}
-	}
-	return ids
-}
+// Need says what a machine without the ability may do.
+type Need string
 
-// cannotMap says why the range of users cannot be used, or nil. In a container
-// with a user namespace of its own few IDs exist.
-func (h hostFacts) cannotMap(first, count int) *ErrCannotIsolate {
-	for _, r := range h.ids {
-		if first >= r[0] && first+count <= r[0]+r[1] {
-			return nil
-		}
-	}
-	return &ErrCannotIsolate{
-		Ability: "user_ids",
-		Reason:  fmt.Sprintf("user IDs %d to %d do not exist in the node's user namespace", first, first+count-1),
-		Remedy:  "set the range for attempts to one within /proc/self/uid_map, or run the node outside of the container",
-	}
-}
+// The needs.
+const (
+	NeedRequired Need = "required" // no sandbox starts without
+	NeedExplicit Need = "explicit" // none either, unless Config.AllowMissing names it
+	NeedOptional Need = "optional" // used where it is there; nothing promised hangs on it
+	NeedNote     Need = "note"     // a fact of the machine that the sandbox does not depend on
+)
 
-func readNumber(file string) int {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-	return n
-}
-
-func (h hostFacts) atLeast(major, minor int) bool {
-	return h.kernel[0] > major || h.kernel[0] == major && h.kernel[1] >= minor
-}
+// Names that the code asks for.
+const (
+	abilityLandlock = "landlock"
+	abilitySwap     = "swap_accounting"
+	abilityTime     = "time_namespace"
+	abilityProc     = "proc_mount"
+	abilityUsers    = "user_ids"
+)
 
 // needCaps are the node's capabilities without which no sandbox can be made.
 var needCaps = []struct {
@@ -111,15 +55,23 @@ var needCaps = []struct {
 
 const remedyRoot = "start the node as root, for example by its systemd unit"
 
-// abilities lists what isolation needs and uses, required ones first to fail.
-func (h hostFacts) abilities() []Ability {
-	var out []Ability
-	add := func(name string, ok, enforced bool, detail, remedy string) {
-		if ok {
-			remedy = ""
-		}
-		out = append(out, Ability{Name: name, Available: ok, Enforced: enforced && ok, Detail: detail, Remedy: remedy})
+// rows gathers abilities.
+type rows []Ability
+
+func (r *rows) add(need Need, name string, ok bool, detail, remedy string) *Ability {
+	if ok {
+		remedy = ""
+	} else if need == NeedExplicit {
+		remedy += "; or do without: sandbox.allow_missing: [" + name + "]"
 	}
+	*r = append(*r, Ability{Name: name, Need: need, Available: ok, Enforced: ok && need != NeedNote, Detail: detail, Remedy: remedy})
+	return &(*r)[len(*r)-1]
+}
+
+// abilities lists what isolation needs and uses, in the order in which what is
+// missing is named.
+func (h hostFacts) abilities() []Ability {
+	var r rows
 	var lacking []string
 	for _, c := range needCaps {
 		if h.caps>>c.bit&1 == 0 {
@@ -132,39 +84,51 @@ func (h hostFacts) abilities() []Ability {
 	} else if len(lacking) > 0 {
 		detail = "the node lacks " + strings.Join(lacking, ", ")
 	}
-	add("privilege", h.root && len(lacking) == 0, true, detail, remedyRoot)
+	r.add(NeedRequired, "privilege", h.root && len(lacking) == 0, detail, remedyRoot)
 	// mount_setattr is of 5.12; the rest (clone3, openat2, close_range) is older.
-	add("kernel", h.atLeast(5, 12), true, fmt.Sprintf("Linux %d.%d", h.kernel[0], h.kernel[1]), "run Linux 5.12 or newer")
-	if h.usernsOff {
-		add("user_namespace", false, true, "kernel.unprivileged_userns_clone is 0", "sysctl -w kernel.unprivileged_userns_clone=1")
-	} else {
-		add("user_namespace", h.userns > 0, true, fmt.Sprintf("user.max_user_namespaces is %d", h.userns), "sysctl -w user.max_user_namespaces=15000")
-	}
-	for _, c := range []string{cgroup.Memory, cgroup.CPU, cgroup.PIDs} {
-		l, ok := h.controllers[c]
-		detail := "not found"
-		if ok {
-			detail = l.String()
-		} else if h.cgroupErr != nil {
-			detail = h.cgroupErr.Error()
+	r.add(NeedRequired, "kernel", h.atLeast(5, 12), fmt.Sprintf("Linux %d.%d", h.kernel[0], h.kernel[1]), "run Linux 5.12 or newer")
+	h.namespaceRows(&r)
+	h.cgroupRows(&r)
+	r.add(NeedRequired, "seccomp", h.seccomp, "filter over all system calls", "run a kernel with CONFIG_SECCOMP_FILTER")
+	h.landlockRows(&r)
+	h.mountRows(&r)
+	if h.uids[1] > 0 {
+		detail, remedy := fmt.Sprintf("%d to %d, one for each attempt", h.uids[0], h.uids[0]+h.uids[1]-1), ""
+		missing := h.cannotMap(h.uids[0], h.uids[1])
+		if missing != nil {
+			detail, remedy = missing.Reason, missing.Remedy
 		}
-		add("cgroup_"+c, ok, true, detail, "mount cgroup v2 with the "+c+" controller at /sys/fs/cgroup; in a container, delegate it")
+		r.add(NeedRequired, abilityUsers, missing == nil, detail, remedy)
 	}
-	add("seccomp", h.seccomp, true, "filter over all system calls", "run a kernel with CONFIG_SECCOMP_FILTER")
-	add("idmapped_mounts", h.idmap, false, "writable grants, where the file system supports them", "run Linux 5.12 or newer")
-	add("landlock", h.landlock > 0, true, fmt.Sprintf("ABI %d; a second wall behind the read-only mounts", h.landlock),
-		"run Linux 5.13 or newer with landlock in the list of security modules (lsm=)")
-	return out
+	h.noteRows(&r)
+	return r
 }
 
-// missing returns the first required ability that is not there.
+// missing returns the first ability that is not there and must be. What only a
+// try can tell is left to the launcher.
 func (h hostFacts) missing() *ErrCannotIsolate {
 	for _, a := range h.abilities() {
-		if !a.Available && a.Name != "landlock" && a.Name != "idmapped_mounts" {
+		must := a.Need == NeedRequired || a.Need == NeedExplicit && !slices.Contains(h.allow, a.Name)
+		if must && a.lacking() && a.Name != abilityProc {
 			return &ErrCannotIsolate{Ability: a.Name, Reason: a.Detail, Remedy: a.Remedy}
 		}
 	}
 	return nil
+}
+
+// cannotMap says why the range of users cannot be used, or nil. In a container
+// with a user namespace of its own few IDs exist.
+func (h hostFacts) cannotMap(first, count int) *ErrCannotIsolate {
+	for _, r := range h.ids {
+		if first >= r[0] && first+count <= r[0]+r[1] {
+			return nil
+		}
+	}
+	return &ErrCannotIsolate{
+		Ability: abilityUsers,
+		Reason:  fmt.Sprintf("user IDs %d to %d do not exist in the node's user namespace", first, first+count-1),
+		Remedy:  "set the range for attempts to one within /proc/self/uid_map, or run the node outside of the container",
+	}
 }
 
 func cannotCgroup(err error) *ErrCannotIsolate {
@@ -187,21 +151,33 @@ func (h hostFacts) cannotLaunch(err error) *ErrCannotIsolate {
 // remedySetup says what to do when the kernel refuses a step that it knows.
 func (h hostFacts) remedySetup() string {
 	if h.appArmor { // Ubuntu from 23.10
-		return "AppArmor restricts user namespaces here: give the program a profile with the rule \"userns,\" or set kernel.apparmor_restrict_unprivileged_userns=0"
+		return remedyAppArmor
 	}
 	return "check that no security module or outer container forbids namespaces and mounts"
 }
 
+const remedyAppArmor = "AppArmor restricts user namespaces here: give the program a profile with the rule \"userns,\" or set kernel.apparmor_restrict_unprivileged_userns=0"
+
 // Abilities lists what the machine offers to isolation, for a node's
-// registration.
+// registration and for people. The last one says whether tasks can run.
 func (r *Runtime) Abilities() []Ability {
 	list := r.host.abilities()
-	ready := Ability{Name: "sandbox", Available: true, Enforced: true, Detail: "tasks can run"}
-	if err := r.Check(); err != nil {
+	ready := Ability{Name: "sandbox", Need: NeedRequired, Available: true, Enforced: true, Detail: "tasks can run"}
+	err := r.Check()
+	if err != nil {
 		ready.Available, ready.Enforced, ready.Detail = false, false, err.Error()
 		var c *ErrCannotIsolate
 		if errors.As(err, &c) {
-			ready.Remedy = c.Remedy
+			ready.Detail, ready.Remedy = "no task will run: "+c.Ability+": "+c.Reason, c.Remedy
+		}
+	}
+	for i := range list {
+		a := &list[i]
+		if a.Name == abilityProc && err == nil { // the launcher has mounted one
+			a.Available, a.Enforced, a.Unknown, a.Remedy = true, true, false, ""
+		}
+		if a.Need == NeedExplicit && a.lacking() && slices.Contains(r.host.allow, a.Name) {
+			a.Detail += "; allowed to be missing"
 		}
 	}
 	return append(list, ready)

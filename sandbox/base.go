@@ -216,7 +216,7 @@ func procfs(b *base) error {
 			b.masks = append(b.masks, "/proc/"+f)
 		}
 	}
-	for _, d := range []string{"acpi", "asound", "bus", "driver", "firmware", "fs", "irq", "scsi"} {
+	for _, d := range []string{"acpi", "asound", "bus", "driver", "firmware", "fs", "irq", "pressure", "scsi"} {
 		if _, err := os.Lstat(b.at + "/proc/" + d); err == nil {
 			b.voids = append(b.voids, "/proc/"+d)
 		}

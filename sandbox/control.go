@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,8 +34,9 @@ type launcherClient struct {
 	broken atomic.Bool // the conversation failed: answers would not match requests
 }
 
-// startLauncher starts one and waits until its base stands.
-func startLauncher(uidBase, uidCount int) (*launcherClient, error) {
+// startLauncher starts one and waits until its base stands. weaker are the walls
+// that it is to do without; anything else that is missing makes it fail.
+func startLauncher(uidBase, uidCount int, weaker []string) (*launcherClient, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make the launcher's socket: %w", err)
@@ -58,7 +60,7 @@ func startLauncher(uidBase, uidCount int) (*launcherClient, error) {
 		dead: make(chan struct{}),
 	}
 	started := make(chan error)
-	go c.run(theirs, uidBase, uidCount, started)
+	go c.run(theirs, uidBase, uidCount, weaker, started)
 	if err := <-started; err != nil {
 		c.conn.Close()
 		return nil, err
@@ -77,7 +79,7 @@ func startLauncher(uidBase, uidCount int) (*launcherClient, error) {
 
 // run keeps the launcher's process on a thread of its own: the launcher asks to
 // die with the thread that started it, and idle threads of Go may end.
-func (c *launcherClient) run(theirs *os.File, uidBase, uidCount int, started chan<- error) {
+func (c *launcherClient) run(theirs *os.File, uidBase, uidCount int, weaker []string, started chan<- error) {
 	runtime.LockOSThread()
 	defer close(c.dead)
 	self, err := openSelf()
@@ -88,7 +90,7 @@ func (c *launcherClient) run(theirs *os.File, uidBase, uidCount int, started cha
 	cmd := &exec.Cmd{
 		Path:       fmt.Sprintf("/proc/self/fd/%d", self.Fd()),
 		Args:       []string{launcherName},
-		Env:        []string{"GOMAXPROCS=1", "GOTRACEBACK=single"},
+		Env:        []string{"GOMAXPROCS=1", "GOTRACEBACK=single", weakerEnv + "=" + strings.Join(weaker, ",")},
 		Dir:        "/",
 		Stderr:     os.Stderr,
 		ExtraFiles: []*os.File{theirs},

@@ -32,13 +32,14 @@
 // # The walls
 //
 // Each is tested with the others up, and most also by switching it off:
-// namespaces (user, pid, mount, net, ipc, uts, cgroup) and a pivoted read-only
-// root; a host user per attempt and a user namespace with only that one; no
+// namespaces (user, pid, mount, net, ipc, uts, cgroup, time) and a pivoted
+// read-only root; a host user per attempt and a user namespace with only that one; no
 // capability in any set, locked securebits, no_new_privs; no user namespaces
 // below, twice (a limit of zero, and seccomp); Landlock behind the read-only
 // mounts; seccomp against what is left of the kernel's surface; memory with
 // swap and tmpfs, CPU and processes by cgroups. Prove has this program try to
-// get out of real sandboxes before a node takes tasks.
+// get out of real sandboxes before a node takes tasks, and Examine for whoever
+// asks whether a machine can isolate.
 //
 // Known edges: no quota on a writable grant; sockets and FIFOs in a grant work
 // where their mode allows; the command sees the machine's /proc/meminfo,
@@ -55,7 +56,9 @@
 //   - After Wait nothing of the attempt is left: process, mount, cgroup,
 //     descriptor or goroutine. Nothing is ever written to the host's disk, but
 //     by the command in its writable grants.
-//   - There is no weaker mode: what cannot be enforced makes Start fail.
+//   - What cannot be enforced makes Start fail. Three walls that stand behind
+//     others may be missing (weaker.go), each only if Config.AllowMissing names
+//     it; then every Result says so.
 //
 // # Goroutines and locks
 //

@@ -63,11 +63,20 @@ func (l *launcher) prepare() error {
 	if err != nil {
 		return fmt.Errorf("find the kernel's last capability: %w", err)
 	}
+	if !told(abilityTime) {
+		if err := ownClock(); err != nil {
+			return err
+		}
+	}
 	if l.base, err = buildBase(); err != nil {
 		return err
 	}
 	l.limits = taskLimits()
-	l.landlock = landlockABI()
+	if !told(abilityLandlock) {
+		if l.landlock = landlockABI(); l.landlock == 0 {
+			return errors.New("the kernel offers no Landlock")
+		}
+	}
 	for s := 1; s < 65; s++ {
 		if signal.Ignored(unix.Signal(s)) {
 			l.ignored = append(l.ignored, s)
@@ -80,11 +89,14 @@ func (l *launcher) prepare() error {
 	return nil
 }
 
+// taskFiles is how many descriptors a process of a task may have.
+const taskFiles = 4096
+
 // taskLimits are resource limits below those of the cgroup: for what cgroups do
 // not count. Hard limits are only ever lowered; raising needs a capability.
 func taskLimits() []rlimit {
 	want := []rlimit{
-		{unix.RLIMIT_NOFILE, 4096},
+		{unix.RLIMIT_NOFILE, taskFiles},
 		{unix.RLIMIT_MEMLOCK, 64 << 10},
 		{unix.RLIMIT_MSGQUEUE, 64 << 10},
 		{unix.RLIMIT_SIGPENDING, 1024},

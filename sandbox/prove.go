@@ -19,23 +19,31 @@ import (
 // rights, to use more memory and processes than granted. If any attempt
 // succeeds the machine cannot isolate: Prove returns *ErrCannotIsolate, and so
 // does every Start that follows. A node calls it once before it takes tasks.
-func (r *Runtime) Prove(ctx context.Context) error {
+// The Proof says of each check how it ended, also beside an error.
+func (r *Runtime) Prove(ctx context.Context) (Proof, error) {
 	if err := r.Check(); err != nil {
-		return err
+		reason := "no sandbox can be started"
+		if c := (*ErrCannotIsolate)(nil); errors.As(err, &c) {
+			reason += ": " + c.Ability
+		}
+		return newProof(reason), err
 	}
-	err := r.proveAll(ctx)
+	began := time.Now()
+	p := newProof("")
+	err := r.proveAll(ctx, p)
+	p.Took = time.Since(began)
 	if err == nil || ctx.Err() != nil {
-		return err
+		return p, err
 	}
 	var cannot *ErrCannotIsolate
 	if !errors.As(err, &cannot) {
-		return err
+		return p, err
 	}
 	r.mu.Lock()
 	r.cannot = cannot
 	r.mu.Unlock()
 	r.log.Error("the isolation failed its proof: no task will run", "reason", cannot.Reason)
-	return cannot
+	return p, cannot
 }
 
 const (
@@ -43,12 +51,31 @@ const (
 	proofPIDs   = 24       // Go itself needs some ten threads
 )
 
-func (r *Runtime) proveAll(ctx context.Context) error {
-	c, closeHost, err := hostTargets()
+// proveAll tries everything, also when something got out before.
+func (r *Runtime) proveAll(ctx context.Context, p Proof) error {
+	c, closeHost, err := r.hostTargets()
 	if err != nil {
 		return err
 	}
 	defer closeHost()
+	for _, prove := range []func(context.Context, Proof) error{
+		func(ctx context.Context, p Proof) error { return r.proveWalls(ctx, c, p) }, r.proveMemory, r.provePIDs,
+	} {
+		if err := prove(ctx, p); err != nil {
+			return err
+		}
+	}
+	var could []string
+	for _, c := range p.With(Escaped) {
+		could = append(could, c.Detail)
+	}
+	if len(could) > 0 {
+		return unproven("a sandbox could %s", strings.Join(could, ", "))
+	}
+	return nil
+}
+
+func (r *Runtime) proveWalls(ctx context.Context, c challenge, p Proof) error {
 	res, found, err := r.runProver(ctx, c, Limits{})
 	if err != nil {
 		return err
@@ -56,23 +83,45 @@ func (r *Runtime) proveAll(ctx context.Context) error {
 	if res.Reason != EndExit || res.ExitCode != 0 {
 		return unproven("the prover ended by %s, code %d (%s)", res.Reason, res.ExitCode, res.Message)
 	}
-	if len(found) > 0 {
-		return unproven("a sandbox could %s", strings.Join(found, ", "))
+	for _, w := range walls {
+		i := slices.IndexFunc(found, func(f finding) bool { return f.Name == w.name })
+		switch {
+		case i < 0:
+			return unproven("the prover said nothing of %s", w.name)
+		case len(found[i].Could) > 0:
+			p.set(w.name, Escaped, strings.Join(found[i].Could, ", "))
+		case found[i].Skipped != "":
+			p.set(w.name, NotTried, found[i].Skipped)
+		default:
+			p.set(w.name, Held, fmt.Sprintf("%d tries", found[i].Tries))
+		}
 	}
-	res, found, err = r.runProver(ctx, challenge{Task: proveMemory, Amount: 4 * proofMemory}, Limits{MemoryBytes: proofMemory})
+	return nil
+}
+
+func (r *Runtime) proveMemory(ctx context.Context, p Proof) error {
+	res, _, err := r.runProver(ctx, challenge{Task: proveMemory, Amount: 4 * proofMemory}, Limits{MemoryBytes: proofMemory})
 	if err != nil {
 		return err
 	}
 	if res.Reason != EndOutOfMemory {
-		return unproven("a sandbox with %d bytes could %s: ended by %s, code %d", proofMemory, strings.Join(found, ", "), res.Reason, res.ExitCode)
+		p.set(checkMemory, Escaped, fmt.Sprintf("use %d bytes of memory with a limit of %d: ended by %s, code %d", 4*proofMemory, proofMemory, res.Reason, res.ExitCode))
+		return nil
 	}
-	_, found, err = r.runProver(ctx, challenge{Task: provePIDs, Amount: 4 * proofPIDs}, Limits{PIDs: proofPIDs})
+	p.set(checkMemory, Held, fmt.Sprintf("killed within %d MiB", proofMemory>>20))
+	return nil
+}
+
+func (r *Runtime) provePIDs(ctx context.Context, p Proof) error {
+	_, found, err := r.runProver(ctx, challenge{Task: provePIDs, Amount: 4 * proofPIDs}, Limits{PIDs: proofPIDs})
 	if err != nil {
 		return err
 	}
 	if len(found) > 0 {
-		return unproven("a sandbox with %d processes and threads could %s", proofPIDs, strings.Join(found, ", "))
+		p.set(checkProcesses, Escaped, fmt.Sprintf("%s with a limit of %d", strings.Join(found[0].Could, ", "), proofPIDs))
+		return nil
 	}
+	p.set(checkProcesses, Held, fmt.Sprintf("refused within %d", proofPIDs))
 	return nil
 }
 
@@ -82,16 +131,19 @@ func unproven(format string, args ...any) error {
 }
 
 // hostTargets opens what the prover must not reach.
-func hostTargets() (challenge, func(), error) {
-	c := challenge{Task: proveWalls, Namespaces: map[string]string{}}
+func (r *Runtime) hostTargets() (challenge, func(), error) {
+	c := challenge{Task: proveWalls, Namespaces: map[string]string{}, Weaker: r.weaker, PIDs: []int{os.Getpid(), os.Getppid()}}
 	for _, ns := range namespaces {
+		if ns == "time" && slices.Contains(r.weaker, abilityTime) {
+			continue
+		}
 		own, err := os.Readlink("/proc/self/ns/" + ns)
 		if err != nil {
 			return c, nil, fmt.Errorf("prove the isolation: %w", err)
 		}
 		c.Namespaces[ns] = own
 	}
-	for _, p := range []string{"/root", "/home", "/var", "/boot", "/etc/shadow", "/etc/machine-id", fmt.Sprintf("/proc/%d", os.Getpid())} {
+	for _, p := range []string{"/root", "/home", "/var", "/boot", "/sys", "/run", "/etc/shadow", "/etc/machine-id", fmt.Sprintf("/proc/%d", os.Getpid())} {
 		if _, err := os.Lstat(p); err == nil {
 			c.Hidden = append(c.Hidden, p)
 		}
@@ -99,29 +151,60 @@ func hostTargets() (challenge, func(), error) {
 	if self, err := os.Executable(); err == nil && !slices.ContainsFunc(reserved, func(dir string) bool { return within(self, dir) }) {
 		c.Hidden = append(c.Hidden, filepath.Clean(self))
 	}
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return c, nil, fmt.Errorf("prove the isolation: %w", err)
+	var listeners []net.Listener
+	closeAll := func() {
+		for _, l := range listeners {
+			l.Close()
+		}
 	}
-	abstract, err := net.Listen("unix", fmt.Sprintf("@holdfast-proof-%d-%d", os.Getpid(), time.Now().UnixNano()))
-	if err != nil {
-		tcp.Close()
-		return c, nil, fmt.Errorf("prove the isolation: %w", err)
+	for _, l := range [][2]string{
+		{"tcp", ":0"}, // every address of the host
+		{"unix", fmt.Sprintf("@holdfast-proof-%d-%d", os.Getpid(), time.Now().UnixNano())},
+	} {
+		ln, err := net.Listen(l[0], l[1])
+		if err != nil {
+			closeAll()
+			return c, nil, fmt.Errorf("prove the isolation: %w", err)
+		}
+		listeners = append(listeners, ln)
+		c.Dial = append(c.Dial, dialTargets(ln)...)
 	}
-	for _, l := range []net.Listener{tcp, abstract} {
-		c.Dial = append(c.Dial, [2]string{l.Addr().Network(), l.Addr().String()})
-	}
-	return c, func() { tcp.Close(); abstract.Close() }, nil
+	return c, closeAll, nil
 }
 
-func (r *Runtime) runProver(ctx context.Context, c challenge, lim Limits) (Result, []string, error) {
+// maxTargets bounds the addresses that are dialled on machines with many.
+const maxTargets = 8
+
+// dialTargets are the addresses at which a listener of the host can be reached.
+func dialTargets(l net.Listener) (targets [][2]string) {
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return [][2]string{{l.Addr().Network(), l.Addr().String()}}
+	}
+	addrs, _ := net.InterfaceAddrs() // none: then the loopback alone
+	ips := []net.IP{net.IPv4(127, 0, 0, 1)}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() && len(ips) < maxTargets {
+			ips = append(ips, n.IP)
+		}
+	}
+	for _, ip := range ips {
+		targets = append(targets, [2]string{"tcp", (&net.TCPAddr{IP: ip, Port: tcp.Port}).String()})
+	}
+	return targets
+}
+
+// proverEnv is all that the prover's environment may hold.
+var proverEnv = []string{"GOMAXPROCS=1", "GOTRACEBACK=none", "GORACE=atexit_sleep_ms=0", "PATH=/proof"}
+
+func (r *Runtime) runProver(ctx context.Context, c challenge, lim Limits) (Result, []finding, error) {
 	input, err := json.Marshal(c)
 	if err != nil {
 		return Result{}, nil, err
 	}
 	lim.CPUMillis, lim.WallTime = 1000, startPatience
 	spec := Spec{
-		ID: "proof-" + c.Task, Command: []string{proverName}, Env: []string{"GOMAXPROCS=1", "GOTRACEBACK=none", "GORACE=atexit_sleep_ms=0", "PATH=/proof"},
+		ID: "proof-" + c.Task, Command: []string{proverName}, Env: proverEnv,
 		Stdin: input, Limits: lim, Mounts: []Mount{{Source: "/proc/self/exe", Target: "/proof/" + proverName, self: true}},
 	}
 	var out bytes.Buffer
@@ -133,10 +216,10 @@ func (r *Runtime) runProver(ctx context.Context, c challenge, lim Limits) (Resul
 	if err := ctx.Err(); err != nil {
 		return res, nil, err
 	}
-	var found []string
+	var found []finding
 	if out.Len() > 0 {
 		if err := json.Unmarshal(out.Bytes(), &found); err != nil {
-			return res, nil, unproven("the prover said %q", out.String())
+			return res, nil, unproven("the prover said %.200q", out.String())
 		}
 	}
 	return res, found, nil

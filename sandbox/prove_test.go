@@ -3,16 +3,23 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+
+	"holdfast/sandbox/cgroup"
 )
 
 // guards P7
 func TestProve(t *testing.T) { both(t, testProve) }
 
 func testProve(t *testing.T, r *Runtime) {
-	if err := r.Prove(t.Context()); err != nil {
+	p, err := r.Prove(t.Context())
+	if err != nil {
 		t.Fatal(err)
+	}
+	if len(p.With(Held)) != len(walls)+2 || p.Took <= 0 {
+		t.Errorf("%+v", p)
 	}
 	wantExit(t, runSpec(t, r, shell("true")), 0)
 }
@@ -24,6 +31,10 @@ func TestProveFindsWhatIsMissing(t *testing.T) {
 		want string
 	}{
 		"capabilities": {ctlCaps, "CapBnd"},
+		"landlock":     {ctlLandlock, "Landlock"},
+		"masks":        {ctlMask, "/proc/cmdline"},
+		"read-only":    {ctlReadOnly, "have / writable"},
+		"nested":       {ctlNested, "user namespaces"},
 		"no_new_privs": {ctlNoNewPrivs | ctlSeccomp | ctlLandlock, "NoNewPrivs 0"},
 		"seccomp":      {ctlSeccomp, "system call mount"},
 		"limits":       {ctlCgroups, "memory"},
@@ -31,8 +42,12 @@ func TestProveFindsWhatIsMissing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := testRuntime(t, c.off)
 			var cannot *ErrCannotIsolate
-			if err := r.Prove(t.Context()); !errors.As(err, &cannot) || !strings.Contains(cannot.Reason, c.want) {
+			p, err := r.Prove(t.Context())
+			if !errors.As(err, &cannot) || !strings.Contains(cannot.Reason, c.want) {
 				t.Fatalf("want %q, got %v", c.want, err)
+			}
+			if out := p.With(Escaped); len(out) == 0 || !slices.ContainsFunc(out, func(k Check) bool { return strings.Contains(k.Detail, c.want) }) {
+				t.Errorf("the proof's checks: %+v", p)
 			}
 			if _, err := r.Start(t.Context(), withDefaults(shell("true")), Streams{}); !errors.As(err, &cannot) {
 				t.Errorf("start after a failed proof: %v", err)
@@ -49,7 +64,7 @@ func TestProveCancelled(t *testing.T) {
 	r := testRuntime(t, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.Prove(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := r.Prove(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if err := r.Check(); err != nil {
@@ -57,25 +72,24 @@ func TestProveCancelled(t *testing.T) {
 	}
 }
 
+// ableHost is a machine that has everything.
+func ableHost() hostFacts {
+	h := hostFacts{
+		root: true, caps: ^uint64(0), kernel: [2]int{6, 12}, namespaces: map[string]bool{}, nsLimits: map[string]int{},
+		controllers: map[string]cgroup.Location{}, io: &cgroup.Location{Controller: "io", Version: 2},
+		swapAccount: yes, seccomp: true, landlock: 7, idmap: true, procs: 1, ids: [][2]int{{0, 1<<32 - 1}},
+	}
+	for _, ns := range namespaces {
+		h.namespaces[ns], h.nsLimits[ns] = true, 100
+	}
+	for _, c := range cgroup.Required {
+		h.controllers[c] = cgroup.Location{Controller: c, Version: 2, Mount: "/sys/fs/cgroup", Base: "/sys/fs/cgroup"}
+	}
+	return h
+}
+
 func TestCannotIsolate(t *testing.T) {
-	able := hostFacts{root: true, caps: ^uint64(0), kernel: [2]int{6, 1}, userns: 100, seccomp: true, controllers: readHostFacts().controllers}
-	if able.missing() != nil {
-		t.Fatalf("%v", able.missing())
-	}
-	for want, change := range map[string]func(*hostFacts){
-		"privilege":      func(h *hostFacts) { h.root = false },
-		"kernel":         func(h *hostFacts) { h.kernel = [2]int{5, 10} },
-		"user_namespace": func(h *hostFacts) { h.userns = 0 },
-		"cgroup_memory":  func(h *hostFacts) { h.controllers = nil },
-		"seccomp":        func(h *hostFacts) { h.seccomp = false },
-	} {
-		h := able
-		change(&h)
-		m := h.missing()
-		if m == nil || m.Ability != want || m.Reason == "" || m.Remedy == "" {
-			t.Errorf("%s: %+v", want, m)
-		}
-	}
+	able := ableHost()
 	h := able
 	h.usernsOff = true
 	if m := h.missing(); m == nil || !strings.Contains(m.Remedy, "unprivileged_userns_clone=1") {

@@ -25,19 +25,11 @@ type Result struct {
 	Reason   EndReason //
 	Message  string    // for people; empty when there is nothing to add
 	Usage    Usage
+	Weaker   []string // the walls that the sandbox did without: see Config.AllowMissing
 }
 
 // Usage is what the attempt consumed, by the counters of its cgroups.
 type Usage struct {
 	CPU, Wall       time.Duration
 	MemoryPeakBytes int64
-}
-
-// Ability is one thing the isolation needs or uses on this machine.
-type Ability struct {
-	Name      string // for example user_namespace, cgroup_memory, seccomp
-	Available bool
-	Enforced  bool   // every sandbox has it, or does not start
-	Detail    string // for example "v1 at /sys/fs/cgroup/memory"
-	Remedy    string // what to do when it is missing
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,10 @@ type Config struct {
 	// grants. Each takes some 0.5 MiB and saves its task
 	// some ms. Zero keeps none; every task may also start cold.
 	Warm int
+	// AllowMissing names walls that this machine may lack, of those that
+	// Weakenable lists. One that is missing and not named here is a reason to
+	// run nothing.
+	AllowMissing []string
 	// Logger may be nil.
 	Logger hclog.Logger
 }
@@ -49,6 +54,7 @@ type Runtime struct {
 	uidBase   int
 	uidCount  int
 	host      hostFacts
+	weaker    []string // sorted; what host lacks and may lack
 	cgroups   *cgroup.Manager
 	warmSize  int
 	off       control // set by tests of this package alone
@@ -77,6 +83,11 @@ type Runtime struct {
 func New(cfg Config) (*Runtime, error) { return newRuntime(cfg, 0) }
 
 func newRuntime(cfg Config, off control) (*Runtime, error) {
+	return newRuntimeOn(readHostFacts(), cfg, off)
+}
+
+// newRuntimeOn is newRuntime on a machine that a test may make up.
+func newRuntimeOn(host hostFacts, cfg Config, off control) (*Runtime, error) {
 	if err := validID(cfg.CgroupParent); err != nil {
 		return nil, fmt.Errorf("sandbox configuration: CgroupParent: %w", err)
 	}
@@ -92,6 +103,10 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 	if cfg.Warm < 0 || cfg.Warm >= cfg.UIDCount/2 {
 		return nil, fmt.Errorf("sandbox configuration: Warm is %d, want 0 to less than half of UIDCount", cfg.Warm)
 	}
+	if err := ValidAllowMissing(cfg.AllowMissing); err != nil {
+		return nil, fmt.Errorf("sandbox configuration: AllowMissing: %w", err)
+	}
+	host.uids, host.allow = [2]int{cfg.UIDBase, cfg.UIDCount}, cfg.AllowMissing
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
@@ -99,7 +114,7 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 		log:      cfg.Logger.Named("sandbox"),
 		uidBase:  cfg.UIDBase,
 		uidCount: cfg.UIDCount,
-		host:     readHostFacts(),
+		host:     host,
 		warmSize: cfg.Warm,
 		off:      off,
 		living:   map[string]*Sandbox{},
@@ -107,27 +122,38 @@ func newRuntime(cfg Config, off control) (*Runtime, error) {
 		holdNews: make(chan struct{}, 1),
 		stopHold: make(chan struct{}),
 	}
-	r.cannot = r.host.missing()
-	if r.cannot == nil {
-		r.cannot = r.host.cannotMap(cfg.UIDBase, cfg.UIDCount)
-	}
-	if r.cannot == nil {
-		m, err := cgroup.Open(r.host.controllers, cfg.CgroupParent)
-		if err != nil {
-			r.cannot = cannotCgroup(err)
-		}
-		r.cgroups = m
-	}
-	if r.cannot == nil {
-		if _, err := r.launch(); err != nil {
-			r.cannot = r.host.cannotLaunch(err)
-		}
-	}
+	r.cannot = r.prepare(cfg.CgroupParent)
 	r.holding.Go(r.keepHold)
 	if r.cannot != nil {
 		r.log.Warn("this machine cannot run tasks", "ability", r.cannot.Ability, "reason", r.cannot.Reason, "remedy", r.cannot.Remedy)
 	}
 	return r, nil
+}
+
+// prepare makes the parent groups and starts the launcher, or says why nothing
+// can run.
+func (r *Runtime) prepare(parent string) *ErrCannotIsolate {
+	if cannot := r.host.missing(); cannot != nil {
+		return cannot
+	}
+	m, err := cgroup.Open(r.host.controllers, parent)
+	if err != nil {
+		return cannotCgroup(err)
+	}
+	r.cgroups = m
+	if r.host.swapAccount == unknown {
+		l := r.host.controllers[cgroup.Memory]
+		l.Base = filepath.Join(l.Base, "holdfast-"+parent)
+		r.host.swapAccount = swapAccounted(l)
+		if cannot := r.host.missing(); cannot != nil {
+			return cannot
+		}
+	}
+	r.weaker = r.host.weaker()
+	if _, err := r.launch(); err != nil {
+		return r.host.cannotLaunch(err)
+	}
+	return nil
 }
 
 // Check says whether sandboxes can be started; otherwise *ErrCannotIsolate.
@@ -160,7 +186,7 @@ func (r *Runtime) launch() (*launcherClient, error) {
 		r.log.Error("the sandbox launcher died; starting another")
 		l.Close()
 	}
-	l, err := startLauncher(r.uidBase, r.uidCount)
+	l, err := startLauncher(r.uidBase, r.uidCount, r.weaker)
 	if err != nil {
 		return nil, err
 	}

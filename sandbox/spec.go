@@ -93,8 +93,8 @@ func (e *ErrInvalidSpec) Error() string {
 	return fmt.Sprintf("invalid sandbox spec: %s: %s", e.Field, e.Reason)
 }
 
-// ErrCannotIsolate is a machine that cannot give the isolation promised. There
-// is no weaker mode: nothing was run.
+// ErrCannotIsolate is a machine that cannot give the isolation promised: nothing
+// was run.
 type ErrCannotIsolate struct {
 	Ability string // the name in Abilities, for example "cgroup_memory"
 	Reason  string

@@ -63,6 +63,7 @@ func (s *Sandbox) watch() {
 	use := s.group.Usage()
 	s.result = s.judge(last, err, why, use.OOMKills)
 	s.result.Message = join(s.result.Message, cut)
+	s.result.Weaker = s.rt.Weaker()
 	s.result.Usage = Usage{CPU: use.CPU, Wall: wall, MemoryPeakBytes: use.MemoryPeakBytes}
 	if last.Kind == reportExited { // what the machine's cgroups do not count
 		if use.CPU == 0 {
