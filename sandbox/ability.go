@@ -100,6 +100,7 @@ func (h hostFacts) abilities() []Ability {
 		}
 		r.add(NeedRequired, abilityUsers, missing == nil, detail, remedy)
 	}
+	h.coreRow(&r)
 	h.noteRows(&r)
 	return r
 }

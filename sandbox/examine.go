@@ -28,6 +28,7 @@ func (e Examination) Lacks() []Ability {
 // machine that cannot isolate is no error. It needs no node; without root it
 // tells what it sees, and nothing is tried.
 func Examine(ctx context.Context, cfg Config) (Examination, error) {
+	allowCoreLimit()
 	return examineOn(ctx, readHostFacts(), cfg, 0)
 }
 

@@ -113,6 +113,19 @@ func (h hostFacts) mountRows(r *rows) {
 	r.add(NeedRequired, abilityProc, h.procs > 0 && len(h.procMasks) == 0, detail, remedy)
 }
 
+// coreRow is about who gets the memory of a task that crashes.
+func (h hostFacts) coreRow(r *rows) {
+	detail := fmt.Sprintf("%q: a file in the folder of the process; none of a task's, by its limit", h.corePattern)
+	if h.corePiped() {
+		program, _, _ := strings.Cut(h.corePattern, " ")
+		detail = fmt.Sprintf("%q: a program of the host; not started for tasks, whose limit is 1", program)
+		if h.coreMax < 1 {
+			detail = fmt.Sprintf("%q: a program of the host, which only a limit of 1 keeps from a task's memory, and the node's hard limit is 0", program)
+		}
+	}
+	r.add(NeedRequired, "core_pattern", !h.corePiped() || h.coreMax >= 1, detail, "start the node with a hard limit of at least 1: LimitCORE=1 in its systemd unit")
+}
+
 // noteRows are facts that explain refusals or that people ask for.
 func (h hostFacts) noteRows(r *rows) {
 	detail, remedy := "does not restrict user namespaces", ""
@@ -120,12 +133,6 @@ func (h hostFacts) noteRows(r *rows) {
 		detail, remedy = "restricts user namespaces of ordinary users", remedyAppArmor
 	}
 	r.add(NeedNote, "apparmor_userns", !h.appArmor, detail, remedy)
-	detail = fmt.Sprintf("%q: a file in the task's folder", h.corePattern)
-	if strings.HasPrefix(h.corePattern, "|") {
-		detail = fmt.Sprintf("%q: a program of the host", strings.Fields(h.corePattern + " ")[0])
-	}
-	core := r.add(NeedNote, "core_pattern", true, detail+"; not for tasks: their core limit is 1, at which the kernel starts and writes none", "")
-	core.Enforced = true
 	detail = "not there; ptrace is refused by seccomp and namespaces"
 	if h.yama != "" {
 		detail = "ptrace_scope is " + h.yama + "; ptrace is refused by seccomp and namespaces besides"

@@ -35,6 +35,7 @@ type hostFacts struct {
 	procs       int      // mounts of proc that a sandbox could see
 	procMasks   []string // what lies over the last of them
 	corePattern string
+	coreMax     uint64 // this process's hard limit of core dumps, bytes
 	yama        string // ptrace_scope; empty without yama
 
 	// What the runtime was told.
@@ -92,9 +93,27 @@ func readHostFacts() hostFacts {
 	}
 	h.idmap = h.atLeast(5, 12)
 	h.corePattern = readText("/proc/sys/kernel/core_pattern")
+	var core unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_CORE, &core) == nil {
+		h.coreMax = core.Max
+	}
 	h.yama = readText("/proc/sys/kernel/yama/ptrace_scope")
 	return h
 }
+
+// allowCoreLimit raises this process's hard limit of core dumps from 0 to 1
+// byte, so that tasks can have 1: the one value at which the kernel starts no
+// core handler of the host. A service manager may have set it to 0, and only
+// who has CAP_SYS_RESOURCE can change that; abilities say what is left.
+func allowCoreLimit() {
+	var core unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_CORE, &core) == nil && core.Max == 0 {
+		_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 0, Max: 1})
+	}
+}
+
+// corePiped says whether a program of the host takes core dumps.
+func (h hostFacts) corePiped() bool { return strings.HasPrefix(h.corePattern, "|") }
 
 // parseIDMap reads lines of "inside outside count".
 func parseIDMap(text string) (ids [][2]int) {

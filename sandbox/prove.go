@@ -132,7 +132,7 @@ func unproven(format string, args ...any) error {
 
 // hostTargets opens what the prover must not reach.
 func (r *Runtime) hostTargets() (challenge, func(), error) {
-	c := challenge{Task: proveWalls, Namespaces: map[string]string{}, Weaker: r.weaker, PIDs: []int{os.Getpid(), os.Getppid()}}
+	c := challenge{Task: proveWalls, Namespaces: map[string]string{}, Weaker: r.weaker, CorePiped: r.host.corePiped(), PIDs: []int{os.Getpid(), os.Getppid()}}
 	for _, ns := range namespaces {
 		if ns == "time" && slices.Contains(r.weaker, abilityTime) {
 			continue

@@ -77,7 +77,7 @@ func ableHost() hostFacts {
 	h := hostFacts{
 		root: true, caps: ^uint64(0), kernel: [2]int{6, 12}, namespaces: map[string]bool{}, nsLimits: map[string]int{},
 		controllers: map[string]cgroup.Location{}, io: &cgroup.Location{Controller: "io", Version: 2},
-		swapAccount: yes, seccomp: true, landlock: 7, idmap: true, procs: 1, ids: [][2]int{{0, 1<<32 - 1}},
+		swapAccount: yes, seccomp: true, landlock: 7, idmap: true, procs: 1, coreMax: 1 << 20, ids: [][2]int{{0, 1<<32 - 1}},
 	}
 	for _, ns := range namespaces {
 		h.namespaces[ns], h.nsLimits[ns] = true, 100

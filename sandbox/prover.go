@@ -21,6 +21,7 @@ type challenge struct {
 	Dial       [][2]string       `json:"dial,omitempty"`   // listening on the host
 	PIDs       []int             `json:"pids,omitempty"`   // of the host
 	Weaker     []string          `json:"weaker,omitempty"` // walls that are not there
+	CorePiped  bool              `json:"core_piped,omitempty"`
 	Amount     int               `json:"amount,omitempty"` // bytes, or threads
 }
 

@@ -83,6 +83,7 @@ type Runtime struct {
 func New(cfg Config) (*Runtime, error) { return newRuntime(cfg, 0) }
 
 func newRuntime(cfg Config, off control) (*Runtime, error) {
+	allowCoreLimit()
 	return newRuntimeOn(readHostFacts(), cfg, off)
 }
 

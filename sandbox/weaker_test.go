@@ -28,6 +28,7 @@ var without = map[string]func(*hostFacts){
 	"swap_accounting":   func(h *hostFacts) { h.swapAccount, h.swapKiB = no, 1<<20 },
 	"seccomp":           func(h *hostFacts) { h.seccomp = false },
 	"landlock":          func(h *hostFacts) { h.landlock = 0 },
+	"core_pattern":      func(h *hostFacts) { h.corePattern, h.coreMax = "|/usr/bin/handler %p", 0 },
 	"user_ids":          func(h *hostFacts) { h.ids = [][2]int{{0, 1000}} },
 }
 
