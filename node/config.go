@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"holdfast/fsm"
+	"holdfast/sandbox"
 )
 
 // DefaultPort is the one UDP and TCP port of a node.
@@ -66,6 +67,15 @@ type Config struct {
 	// Cgroup names the parent of the sandboxes' cgroups; the node's ID by
 	// default, because several nodes may share a host.
 	Cgroup string `yaml:"cgroup"`
+	// Sandbox is what this node's sandboxes may do without.
+	Sandbox SandboxConfig `yaml:"sandbox"`
+}
+
+// SandboxConfig is about isolation.
+type SandboxConfig struct {
+	// AllowMissing names walls that this host may lack. Without it a host that
+	// lacks one runs no task; with it, every result there says so.
+	AllowMissing []string `yaml:"allow_missing"`
 }
 
 // LogConfig is how the node speaks.
@@ -206,6 +216,9 @@ func (c *Config) FromEnv(lookup func(string) (string, bool)) error {
 	duration("LEASE", &c.Lease)
 	duration("STALL_LIMIT", &c.StallLimit)
 	duration("STABLE", &c.Stable)
+	if v, ok := lookup("HOLDFAST_SANDBOX_ALLOW_MISSING"); ok {
+		c.Sandbox.AllowMissing = strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+	}
 	return errors.Join(errs...)
 }
 
@@ -289,6 +302,9 @@ func (c *Config) Validate() error {
 	}
 	if !validCgroup(c.Cgroup) {
 		bad("cgroup", "%q: want lower-case letters, digits and - only", c.Cgroup)
+	}
+	if err := sandbox.ValidAllowMissing(c.Sandbox.AllowMissing); err != nil {
+		bad("sandbox.allow_missing", "%v", err)
 	}
 	return errors.Join(errs...)
 }

@@ -73,14 +73,17 @@ var endReasons = map[sandbox.EndReason]fsm.EndReason{
 
 func (r running) Wait() worker.Exit {
 	defer r.cancel()
-	res := r.Sandbox.Wait()
+	return exitOf(r.Sandbox.Wait())
+}
+
+func exitOf(res sandbox.Result) worker.Exit {
 	reason, ok := endReasons[res.Reason]
 	if !ok {
 		reason = fsm.EndLost
 	}
 	exit := worker.Exit{
 		Reason: reason, Signal: res.Signal, Message: res.Message,
-		CPUTime: res.Usage.CPU, MemoryPeakBytes: uint64(max(0, res.Usage.MemoryPeakBytes)),
+		CPUTime: res.Usage.CPU, MemoryPeakBytes: uint64(max(0, res.Usage.MemoryPeakBytes)), Weaker: res.Weaker,
 	}
 	if reason == fsm.EndExit {
 		exit.Code = int32(res.ExitCode)
@@ -92,7 +95,8 @@ func (r running) Wait() worker.Exit {
 const proofPatience = 30 * time.Second
 
 // startSandboxes prepares this host to run tasks. A host that cannot isolate
-// runs none, and says why: there is no weaker mode.
+// runs none, and says why; what it may lack nevertheless, the configuration
+// names one by one.
 func (n *Node) startSandboxes() error {
 	n.proved = make(chan struct{})
 	if n.parts.executor != nil {
@@ -104,7 +108,9 @@ func (n *Node) startSandboxes() error {
 	if name == "" {
 		name = n.id[:12] // several nodes may share a host
 	}
-	rt, err := sandbox.New(sandbox.Config{CgroupParent: name, Logger: n.log.Named("sandbox")})
+	rt, err := sandbox.New(sandbox.Config{
+		CgroupParent: name, AllowMissing: n.cfg.Sandbox.AllowMissing, Logger: n.log.Named("sandbox"),
+	})
 	if err != nil {
 		return fmt.Errorf("prepare sandboxes: %w", err)
 	}
@@ -114,12 +120,23 @@ func (n *Node) startSandboxes() error {
 		n.log.Info("removed what an earlier run left", "attempts", removed)
 	}
 	n.sandbox = rt
+	n.weaker = rt.Weaker()
+	n.tellWeaker()
 	// Beside the rest of the start, which waits for an election anyway.
 	n.work.Go(func() {
 		defer close(n.proved)
 		n.prove(rt)
 	})
 	return nil
+}
+
+// tellWeaker records what this node's sandboxes do without: that is an event
+// for whoever answers for the cluster, and not only for who reads the log.
+func (n *Node) tellWeaker() {
+	for _, wall := range n.weaker {
+		n.log.Warn("this host lacks a wall of the sandbox, and the configuration allows it: tasks here run with weaker isolation", "missing", wall)
+		n.audit.Note("node:"+n.id, "", "sandbox.weaker", wall, "allowed by sandbox.allow_missing")
+	}
 }
 
 // prove tries to get out of a sandbox before this node says that it can

@@ -73,6 +73,7 @@ type Node struct {
 	hub    *dispatch.Hub
 
 	sandbox    *sandbox.Runtime
+	weaker     []string      // walls that it does without, as configured
 	proved     chan struct{} // closed once isolates is decided
 	isolates   atomic.Bool   // the proof at start held: tasks may run here
 	outputs    *outputs.Store

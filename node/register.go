@@ -10,6 +10,7 @@ import (
 
 	"holdfast/fsm"
 	"holdfast/node/rpc"
+	"holdfast/sandbox"
 	"holdfast/transport"
 )
 
@@ -33,7 +34,7 @@ var errRefused = errors.New("the other nodes refuse this node's certificate: it 
 func (n *Node) description() fsm.Node {
 	d := fsm.Node{
 		ID: fsm.NodeID(n.id), Name: n.cfg.Name, Addr: n.addr, Version: Version(),
-		Incarnation: n.incarnation, FeatureLevel: FeatureLevel,
+		Incarnation: n.incarnation, FeatureLevel: FeatureLevel, Weaker: n.weaker,
 	}
 	for k, v := range n.cfg.Labels {
 		d.Labels = append(d.Labels, fsm.Label{Key: k, Value: v})
@@ -45,7 +46,7 @@ func (n *Node) description() fsm.Node {
 	capacity := n.capacity()
 	d.CPUMillis, d.MemoryBytes = uint32(capacity.CPUMillis), uint64(capacity.MemoryBytes)
 	for _, a := range n.abilities() {
-		if a.Available && a.Enforced {
+		if a.Enforced && a.Need != sandbox.NeedNote {
 			d.Abilities = append(d.Abilities, a.Name)
 		}
 	}

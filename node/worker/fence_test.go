@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -176,6 +177,21 @@ func TestStartFailureIsReported(t *testing.T) {
 		c.Await(time.Second, "it ended", func() bool { return c.Terminal(id, 1) == 1 })
 		if v, _ := c.Leader().State.Task(id); v.EndReason != fsm.EndStartFailed || v.Result.Message != io.ErrUnexpectedEOF.Error() {
 			t.Errorf("reason %d, result %+v", v.EndReason, v.Result)
+		}
+	})
+}
+
+// What the sandbox did without is in the attempt's result, whoever ended it.
+func TestWeakerIsReported(t *testing.T) {
+	weaker := []string{"landlock"}
+	script := func(k protocol.Key) workertest.Script {
+		return workertest.Script{Runs: time.Second, Exit: worker.Exit{Reason: fsm.EndExit, Weaker: weaker}}
+	}
+	simulate(t, workertest.Config{Nodes: 1, Script: script}, func(t *testing.T, c *workertest.Cluster) {
+		id := c.Submit(1, fsm.Shape{CPUMillis: 500}, 0)
+		c.Await(5*time.Second, "it ended", func() bool { return c.Terminal(id, 1) == 1 })
+		if v, _ := c.Leader().State.Task(id); v.State != fsm.Succeeded || !slices.Equal(v.Result.Weaker, weaker) {
+			t.Errorf("state %d, result %+v", v.State, v.Result)
 		}
 	})
 }
