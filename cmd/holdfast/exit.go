@@ -22,6 +22,9 @@ const (
 	exitUnavailable = 5
 	exitConflict    = 6
 
+	exitCannotIsolate = 7 // of doctor
+	exitIncomplete    = 8
+
 	exitTimeout     = 124
 	exitSelf        = 125
 	exitNotStarted  = 127
@@ -39,7 +42,8 @@ const exitHelp = `Exit codes:
   5    unavailable: no node answered, no leader, or no room in the queue
   6    conflict: its state does not allow that
   130  interrupted
-run and wait exit with the task's code instead, see their help.`
+run and wait exit with the task's code instead, and doctor with what it found,
+7 or 8: see their help.`
 
 const taskExitHelp = `Exit codes:
   the command's own, if it exited

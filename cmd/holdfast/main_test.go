@@ -13,9 +13,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"holdfast/client/clienttest"
+	"holdfast/sandbox"
 )
 
 func TestMain(m *testing.M) {
+	sandbox.RunIfChild()
 	testscript.Main(m, map[string]func(){"holdfast": func() { os.Exit(realMain()) }})
 }
 
@@ -44,8 +46,15 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PIN", s.CA.Pin())
 			return os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), s.CA.PEM(), 0o600)
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("no such condition")
+			}
+			// CI must run all of it.
+			return os.Geteuid() == 0 || os.Getenv("CI") == "true", nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": checkCode, "none": noSettings, "local": localNode, "fault": injectFault,
+			"code": checkCode, "examined": checkExamined, "none": noSettings, "local": localNode, "fault": injectFault,
 			"mode": checkMode, "accepted": checkAccepted, "json": checkJSON, "finish": finishTask, "requested": awaitRequest, "snapshot-is": checkSnapshot,
 		},
 	})
@@ -72,6 +81,14 @@ func checkCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// checkExamined runs a doctor that finds the machine able, with all that is
+// optional or not.
+func checkExamined(ts *testscript.TestScript, _ bool, args []string) {
+	if err := ts.Exec(args[0], args[1:]...); err != nil && !strings.HasSuffix(err.Error(), fmt.Sprintf("exit status %d", exitIncomplete)) {
+		ts.Fatalf("%v", err)
 	}
 }
 

@@ -23,6 +23,7 @@ const (
 var stateColour = map[string]string{
 	"succeeded": green, "failed": red, "expired": red, "cancelled": yellow, "running": blue,
 	"ready": green, "draining": yellow, "lost": red, "removed": red, "leader": bold,
+	"held": green, "escaped": red, "not tried": yellow,
 }
 
 // paint colours s if tty is a terminal and nobody asked for none
