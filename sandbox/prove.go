@@ -143,7 +143,11 @@ func (r *Runtime) hostTargets() (challenge, func(), error) {
 		}
 		c.Namespaces[ns] = own
 	}
-	for _, p := range []string{"/root", "/home", "/var", "/boot", "/sys", "/run", "/etc/shadow", "/etc/machine-id", fmt.Sprintf("/proc/%d", os.Getpid())} {
+	hidden := []string{"/root", "/home", "/var", "/boot", "/sys", "/run", "/etc/shadow", "/etc/machine-id"}
+	if pid := os.Getpid(); pid > fewProcesses {
+		hidden = append(hidden, fmt.Sprintf("/proc/%d", pid))
+	}
+	for _, p := range hidden {
 		if _, err := os.Lstat(p); err == nil {
 			c.Hidden = append(c.Hidden, p)
 		}
@@ -151,47 +155,40 @@ func (r *Runtime) hostTargets() (challenge, func(), error) {
 	if self, err := os.Executable(); err == nil && !slices.ContainsFunc(reserved, func(dir string) bool { return within(self, dir) }) {
 		c.Hidden = append(c.Hidden, filepath.Clean(self))
 	}
-	var listeners []net.Listener
-	closeAll := func() {
-		for _, l := range listeners {
-			l.Close()
-		}
+	c.Unreachable = hostAddresses()
+	// On the loopback alone: nothing listens where a network could reach it.
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return c, nil, fmt.Errorf("prove the isolation: %w", err)
 	}
-	for _, l := range [][2]string{
-		{"tcp", ":0"}, // every address of the host
-		{"unix", fmt.Sprintf("@holdfast-proof-%d-%d", os.Getpid(), time.Now().UnixNano())},
-	} {
-		ln, err := net.Listen(l[0], l[1])
-		if err != nil {
-			closeAll()
-			return c, nil, fmt.Errorf("prove the isolation: %w", err)
-		}
-		listeners = append(listeners, ln)
-		c.Dial = append(c.Dial, dialTargets(ln)...)
+	abstract, err := net.Listen("unix", fmt.Sprintf("@holdfast-proof-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	if err != nil {
+		tcp.Close()
+		return c, nil, fmt.Errorf("prove the isolation: %w", err)
 	}
-	return c, closeAll, nil
+	for _, l := range []net.Listener{tcp, abstract} {
+		c.Dial = append(c.Dial, [2]string{l.Addr().Network(), l.Addr().String()})
+	}
+	return c, func() { tcp.Close(); abstract.Close() }, nil
 }
 
-// maxTargets bounds the addresses that are dialled on machines with many.
-const maxTargets = 8
+const (
+	// fewProcesses is above the numbers that the prover's own processes have. A
+	// node in a container may have such a number too.
+	fewProcesses = 64
+	// maxAddresses bounds what is dialled on machines with many.
+	maxAddresses = 8
+)
 
-// dialTargets are the addresses at which a listener of the host can be reached.
-func dialTargets(l net.Listener) (targets [][2]string) {
-	tcp, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return [][2]string{{l.Addr().Network(), l.Addr().String()}}
-	}
-	addrs, _ := net.InterfaceAddrs() // none: then the loopback alone
-	ips := []net.IP{net.IPv4(127, 0, 0, 1)}
+// hostAddresses are some of the host's that are not loopback.
+func hostAddresses() (ips []string) {
+	addrs, _ := net.InterfaceAddrs() // none: then the loopback is all there is to try
 	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() && len(ips) < maxTargets {
-			ips = append(ips, n.IP)
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && len(ips) < maxAddresses {
+			ips = append(ips, n.IP.String())
 		}
 	}
-	for _, ip := range ips {
-		targets = append(targets, [2]string{"tcp", (&net.TCPAddr{IP: ip, Port: tcp.Port}).String()})
-	}
-	return targets
+	return ips
 }
 
 // proverEnv is all that the prover's environment may hold.

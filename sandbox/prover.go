@@ -19,10 +19,12 @@ type challenge struct {
 	Namespaces map[string]string `json:"namespaces,omitempty"`
 	Hidden     []string          `json:"hidden,omitempty"` // host paths that must not exist
 	Dial       [][2]string       `json:"dial,omitempty"`   // listening on the host
-	PIDs       []int             `json:"pids,omitempty"`   // of the host
-	Weaker     []string          `json:"weaker,omitempty"` // walls that are not there
-	CorePiped  bool              `json:"core_piped,omitempty"`
-	Amount     int               `json:"amount,omitempty"` // bytes, or threads
+	// Unreachable are addresses of the host to which there must be no way.
+	Unreachable []string `json:"unreachable,omitempty"`
+	PIDs        []int    `json:"pids,omitempty"`   // of the host
+	Weaker      []string `json:"weaker,omitempty"` // walls that are not there
+	CorePiped   bool     `json:"core_piped,omitempty"`
+	Amount      int      `json:"amount,omitempty"` // bytes, or threads
 }
 
 const (

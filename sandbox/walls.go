@@ -167,6 +167,14 @@ func tryNetwork(p *prover) {
 			conn.Close()
 		}
 	}
+	for _, ip := range p.Unreachable {
+		// Nothing need listen: who refuses a connection was reached.
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(ip, "9"), time.Second)
+		p.tried(err == nil || errors.Is(err, unix.ECONNREFUSED), "reach %s of the host", ip)
+		if err == nil {
+			conn.Close()
+		}
+	}
 	list, err := net.Interfaces()
 	p.tried(err != nil || slices.ContainsFunc(list, func(i net.Interface) bool { return i.Flags&net.FlagLoopback == 0 }),
 		"use the network: %v, %v", list, err)
