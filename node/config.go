@@ -67,15 +67,18 @@ type Config struct {
 	// Cgroup names the parent of the sandboxes' cgroups; the node's ID by
 	// default, because several nodes may share a host.
 	Cgroup string `yaml:"cgroup"`
-	// Sandbox is what this node's sandboxes may do without.
+	// Sandbox is how this node runs attempts.
 	Sandbox SandboxConfig `yaml:"sandbox"`
 }
 
-// SandboxConfig is about isolation.
+// SandboxConfig is how a node runs attempts.
 type SandboxConfig struct {
 	// AllowMissing names walls that this host may lack. Without it a host that
 	// lacks one runs no task; with it, every result there says so.
 	AllowMissing []string `yaml:"allow_missing"`
+	// WarmMax is how many sandboxes are kept ready at most, when many tasks
+	// start at a time; by default from the cores and the memory. -1 keeps none.
+	WarmMax int `yaml:"warm_max"`
 }
 
 // LogConfig is how the node speaks.
@@ -211,6 +214,7 @@ func (c *Config) FromEnv(lookup func(string) (string, bool)) error {
 	number("CPU_MILLIS", func(n int64) { c.CPUMillis = n })
 	number("MEMORY_BYTES", func(n int64) { c.MemoryBytes = n })
 	number("OUTPUT_BYTES", func(n int64) { c.OutputBytes = n })
+	number("SANDBOX_WARM_MAX", func(n int64) { c.Sandbox.WarmMax = int(n) })
 	number("VOTERS", func(n int64) { c.Voters = int(n) })
 	duration("DRAIN", &c.Drain)
 	duration("LEASE", &c.Lease)
@@ -299,6 +303,9 @@ func (c *Config) Validate() error {
 	hb, el, le := time.Duration(c.Raft.Heartbeat), time.Duration(c.Raft.Election), time.Duration(c.Raft.Lease)
 	if hb < 5*time.Millisecond || el < hb || le > hb || le < 5*time.Millisecond {
 		bad("raft", "heartbeat %v, election %v, leader_lease %v: want 5ms or more, election not below and leader_lease not above heartbeat", hb, el, le)
+	}
+	if w := c.Sandbox.WarmMax; w < -1 || w > maxWarm {
+		bad("sandbox.warm_max", "%d: want -1 (none) to %d, 0 for the default", w, maxWarm)
 	}
 	if !validCgroup(c.Cgroup) {
 		bad("cgroup", "%q: want lower-case letters, digits and - only", c.Cgroup)

@@ -108,12 +108,14 @@ func (n *Node) startSandboxes() error {
 	if name == "" {
 		name = n.id[:12] // several nodes may share a host
 	}
+	warm := n.warmMax()
 	rt, err := sandbox.New(sandbox.Config{
-		CgroupParent: name, AllowMissing: n.cfg.Sandbox.AllowMissing, Logger: n.log.Named("sandbox"),
+		CgroupParent: name, Warm: min(1, warm), WarmMax: warm, AllowMissing: n.cfg.Sandbox.AllowMissing, Logger: n.log.Named("sandbox"),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare sandboxes: %w", err)
 	}
+	n.registry.MustRegister(sandboxMetrics(rt)...)
 	if removed, err := rt.RemoveStale(); err != nil {
 		n.log.Warn("remains of an earlier run could not be removed", "error", err)
 	} else if removed > 0 {

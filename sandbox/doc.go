@@ -21,10 +21,11 @@
 // process but the node and this init ever sees the command and its environment.
 // When the command ends the init exits, and the kernel kills the rest.
 //
-// A pool keeps some inits ready (Config.Warm). Each serves one attempt: limits
-// are set, read-only grants attached and the size of /tmp changed when the task
-// comes. Where the pool is empty or a grant is writable, the same code runs
-// cold.
+// A pool keeps some inits ready, as many as were lately asked for at a time
+// (Config.Warm to Config.WarmMax). Each serves one attempt: limits are set,
+// grants attached and the size of /tmp changed when the task comes. Where the
+// pool is empty, or fails, or a grant is writable outside of /tmp, the same code
+// runs cold.
 //
 // A node that is stopped, not dead, cannot kill anything: Extend gives the
 // launcher a deadline, at which it takes every sandbox along.

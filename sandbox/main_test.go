@@ -110,10 +110,8 @@ func awaitWarm(t testing.TB, r *Runtime, spec Spec) bool {
 	if r.warmSize == 0 {
 		return false
 	}
-	for _, m := range spec.Mounts {
-		if m.Writable {
-			return false
-		}
+	if !suits(spec) {
+		return false
 	}
 	p := r.warm()
 	p.wake()

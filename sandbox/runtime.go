@@ -24,10 +24,11 @@ type Config struct {
 	// one each, and UIDCount its length. Nobody else may use the range. Zero
 	// takes 65,536 IDs above 2,000,000,000, chosen by CgroupParent.
 	UIDBase, UIDCount int
-	// Warm is how many sandboxes are kept ready for specs without writable
-	// grants. Each takes some 0.5 MiB and saves its task
-	// some ms. Zero keeps none; every task may also start cold.
-	Warm int
+	// Warm is how many sandboxes are kept ready from the first task on, and
+	// WarmMax how many at most when many are asked for at a time; at least Warm.
+	// Each takes some 0.5 MiB and saves its task some ms. Zero keeps none; every
+	// task may also start cold.
+	Warm, WarmMax int
 	// AllowMissing names walls that this machine may lack, of those that
 	// Weakenable lists. One that is missing and not named here is a reason to
 	// run nothing.
@@ -56,7 +57,8 @@ type Runtime struct {
 	host      hostFacts
 	weaker    []string // sorted; what host lacks and may lack
 	cgroups   *cgroup.Manager
-	warmSize  int
+	warmLeast int
+	warmSize  int     // at most; 0 is no pool
 	off       control // set by tests of this package alone
 	wg        sync.WaitGroup
 	closeOnce sync.Once
@@ -67,6 +69,8 @@ type Runtime struct {
 	holding   sync.WaitGroup
 
 	launching sync.Mutex // held while a launcher starts; before mu
+
+	warmStarts, coldStarts atomic.Uint64
 
 	mu       sync.Mutex
 	cannot   *ErrCannotIsolate // why nothing can run; nil when it can
@@ -101,8 +105,9 @@ func newRuntimeOn(host hostFacts, cfg Config, off control) (*Runtime, error) {
 	if cfg.UIDBase < 1 || cfg.UIDCount < 2 || cfg.UIDBase+cfg.UIDCount > 1<<32-2 {
 		return nil, fmt.Errorf("sandbox configuration: user IDs %d to %d are no range of ordinary users", cfg.UIDBase, cfg.UIDBase+cfg.UIDCount-1)
 	}
-	if cfg.Warm < 0 || cfg.Warm >= cfg.UIDCount/2 {
-		return nil, fmt.Errorf("sandbox configuration: Warm is %d, want 0 to less than half of UIDCount", cfg.Warm)
+	cfg.WarmMax = max(cfg.WarmMax, cfg.Warm)
+	if cfg.Warm < 0 || cfg.WarmMax >= cfg.UIDCount/2 {
+		return nil, fmt.Errorf("sandbox configuration: Warm is %d and WarmMax %d, want 0 to less than half of UIDCount", cfg.Warm, cfg.WarmMax)
 	}
 	if err := ValidAllowMissing(cfg.AllowMissing); err != nil {
 		return nil, fmt.Errorf("sandbox configuration: AllowMissing: %w", err)
@@ -112,16 +117,17 @@ func newRuntimeOn(host hostFacts, cfg Config, off control) (*Runtime, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	r := &Runtime{
-		log:      cfg.Logger.Named("sandbox"),
-		uidBase:  cfg.UIDBase,
-		uidCount: cfg.UIDCount,
-		host:     host,
-		warmSize: cfg.Warm,
-		off:      off,
-		living:   map[string]*Sandbox{},
-		slots:    newSlots(cfg.UIDCount),
-		holdNews: make(chan struct{}, 1),
-		stopHold: make(chan struct{}),
+		log:       cfg.Logger.Named("sandbox"),
+		uidBase:   cfg.UIDBase,
+		uidCount:  cfg.UIDCount,
+		host:      host,
+		warmLeast: cfg.Warm,
+		warmSize:  cfg.WarmMax,
+		off:       off,
+		living:    map[string]*Sandbox{},
+		slots:     newSlots(cfg.UIDCount),
+		holdNews:  make(chan struct{}, 1),
+		stopHold:  make(chan struct{}),
 	}
 	r.cannot = r.prepare(cfg.CgroupParent)
 	r.holding.Go(r.keepHold)
@@ -293,7 +299,7 @@ func (r *Runtime) warm() *pool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pool == nil && r.warmSize > 0 {
-		r.pool = r.newPool(r.warmSize)
+		r.pool = r.newPool(r.warmLeast, r.warmSize)
 	}
 	return r.pool
 }
@@ -322,8 +328,12 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, out Streams) (*Sandbox, 
 		return nil, err
 	}
 	err = s.open(ctx, spec, out, task)
-	if errors.Is(err, errLauncherDied) { // it may have died while nobody looked
+	if errors.Is(err, errLauncherDied) || err != nil && s.warm && retryCold(ctx, err) {
+		// The launcher may have died while nobody looked; and whatever is wrong
+		// with a warm cell (the kernel may have killed it for memory, say), a cold
+		// one does not share it.
 		s.undo()
+		s.noWarm = true
 		err = s.open(ctx, spec, out, task)
 	}
 	if err != nil {
@@ -332,6 +342,18 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, out Streams) (*Sandbox, 
 		close(s.done)
 		return nil, fmt.Errorf("start sandbox %s: %w", spec.ID, err)
 	}
+	if s.warm {
+		r.warmStarts.Add(1)
+	} else if !spec.proof() {
+		r.coldStarts.Add(1)
+	}
 	s.arm(ctx)
 	return s, nil
+}
+
+// retryCold says whether a start that failed in a warm cell may do better in a
+// cold one.
+func retryCold(ctx context.Context, err error) bool {
+	var bad *ErrInvalidSpec
+	return ctx.Err() == nil && !errors.As(err, &bad)
 }

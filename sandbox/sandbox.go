@@ -22,6 +22,7 @@ type Sandbox struct {
 
 	*cell
 	warm       bool // the cell came from the pool
+	noWarm     bool // one from the pool failed
 	streams    []*stream
 	stopTimers []func() bool
 	result     Result
@@ -60,8 +61,11 @@ func (s *Sandbox) open(ctx context.Context, spec Spec, out Streams, task []byte)
 }
 
 func (s *Sandbox) openCell(ctx context.Context, spec Spec) error {
-	if p := s.rt.warm(); p != nil {
-		s.cell = p.take(spec)
+	// The proof of a node at rest leaves the pool alone.
+	if !s.noWarm && !spec.proof() {
+		if p := s.rt.warm(); p != nil {
+			s.cell = p.take(spec)
+		}
 	}
 	if s.warm = s.cell != nil; !s.warm {
 		var err error

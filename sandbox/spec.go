@@ -105,6 +105,11 @@ func (e *ErrCannotIsolate) Error() string {
 	return fmt.Sprintf("cannot isolate (%s): %s; %s", e.Ability, e.Reason, e.Remedy)
 }
 
+// proof says whether this is one of Prove's own.
+func (s Spec) proof() bool {
+	return slices.ContainsFunc(s.Mounts, func(m Mount) bool { return m.self })
+}
+
 func invalid(field, format string, args ...any) error {
 	return &ErrInvalidSpec{Field: field, Reason: fmt.Sprintf(format, args...)}
 }

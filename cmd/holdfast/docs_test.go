@@ -87,7 +87,7 @@ func TestConfigurationPage(t *testing.T) {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	new(nodeFlags).add(flags)
 	samples := map[string]string{
-		"peers": "a:1,b:2", "labels": "k=v", "cpu_millis": "77", "memory_bytes": "77", "output_bytes": "77", "voters": "7",
+		"peers": "a:1,b:2", "labels": "k=v", "cpu_millis": "77", "memory_bytes": "77", "output_bytes": "77", "sandbox.warm_max": "77", "voters": "7",
 		"drain": "77s", "lease": "77s", "stall_limit": "77s", "stable": "77s", "sandbox.allow_missing": "landlock",
 	}
 	for key, row := range table {
