@@ -27,9 +27,17 @@ func fullSpec() TaskSpec {
 	}
 }
 
+// limitsSpec has what came after the first golden file.
+func limitsSpec() TaskSpec {
+	return TaskSpec{
+		Command: []string{"a"}, Timeouts: Timeouts{CPU: Duration(time.Second)}, OnOutputLimit: "end",
+		Scratch: &Scratch{Target: "/s", Bytes: 1, Inodes: 2},
+	}
+}
+
 // guards P11: what one release writes, the next one reads.
 func TestSpecGolden(t *testing.T) {
-	for name, spec := range map[string]TaskSpec{"full": fullSpec(), "least": {Command: []string{"true"}}} {
+	for name, spec := range map[string]TaskSpec{"full": fullSpec(), "limits": limitsSpec(), "least": {Command: []string{"true"}}} {
 		got, err := EncodeSpec(spec)
 		if err != nil {
 			t.Fatal(err)

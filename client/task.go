@@ -22,6 +22,17 @@ type TaskSpec struct {
 	Retry       Retry             `json:"retry,omitempty"`
 	OnLost      string            `json:"on_lost,omitempty" enum:"retry,fail" doc:"When the worker is lost; default retry"`
 	OutputLimit int64             `json:"output_limit_bytes,omitempty" minimum:"0" doc:"Output kept per attempt; default 64 MiB"`
+
+	OnOutputLimit string   `json:"on_output_limit,omitempty" enum:"truncate,end" doc:"When more comes: drop it, or end the attempt; default truncate"`
+	Scratch       *Scratch `json:"scratch,omitempty" doc:"A private writable folder; it ends with the attempt"`
+}
+
+// Scratch is a private writable folder in memory: it counts against the
+// attempt's memory and is empty at the start of each attempt.
+type Scratch struct {
+	Target string `json:"target,omitempty" maxLength:"512" doc:"Absolute path in the sandbox; default /scratch"`
+	Bytes  int64  `json:"bytes,omitempty" minimum:"0" doc:"What it holds; default half of the memory"`
+	Inodes int    `json:"inodes,omitempty" minimum:"0" maximum:"1048576" doc:"Files and folders; default one per 16 KiB, at least 64"`
 }
 
 // Mount grants one host path to a task.
@@ -50,6 +61,7 @@ type Timeouts struct {
 	Queue Duration `json:"queue,omitempty" doc:"Longest time from submission to the start of an attempt"`
 	Run   Duration `json:"run,omitempty" doc:"Longest run of one attempt"`
 	Grace Duration `json:"grace,omitempty" doc:"Between SIGTERM and SIGKILL; default 5s"`
+	CPU   Duration `json:"cpu,omitempty" doc:"Most CPU time of one attempt, its processes together; then it is killed"`
 }
 
 // Retry says how often a failed attempt is followed by another.
@@ -86,7 +98,7 @@ func (t *Task) Terminal() bool {
 
 // TaskResult is how an attempt ended.
 type TaskResult struct {
-	Reason      string `json:"reason" enum:"exit,signal,timeout,out_of_memory,cancelled,lost,queue_timeout,start_failed,shutdown"`
+	Reason      string `json:"reason" enum:"exit,signal,timeout,out_of_memory,cancelled,lost,queue_timeout,start_failed,shutdown,cpu_time,output_limit,disk_limit"`
 	ExitCode    *int   `json:"exit_code,omitempty" doc:"When the command exited by itself"`
 	Signal      string `json:"signal,omitempty" doc:"When a signal ended it, as in SIGSEGV"`
 	Message     string `json:"message,omitempty"`
@@ -97,6 +109,8 @@ type TaskResult struct {
 	Truncated   bool   `json:"truncated,omitempty" doc:"More output came than the limit kept"`
 	// Weaker is empty unless an operator allowed the node to do without.
 	Weaker []string `json:"weaker,omitempty" doc:"Walls that the sandbox did without, because its node lacks and is allowed to lack them"`
+
+	NotEnforced []string `json:"not_enforced,omitempty" doc:"Limits of the spec that the worker's kernel cannot enforce"`
 }
 
 // Usage is what an attempt used.

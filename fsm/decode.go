@@ -173,7 +173,7 @@ func decodeReport(b []byte, rs []AttemptReport) (node []byte, incarnation uint64
 
 // reportable says whether a worker can say that an attempt ended so.
 func reportable(r EndReason) bool {
-	return r > EndNone && r <= EndShutdown && r != EndQueueTimeout
+	return r > EndNone && r <= lastReason && r != EndQueueTimeout
 }
 
 func (w *wire) attemptResult() (r AttemptResult) {
@@ -204,6 +204,8 @@ func (w *wire) attemptResult() (r AttemptResult) {
 			r.Truncated = w.bool()
 		case 12:
 			r.Weaker = w.texts(maxWeaker, maxWeakerBytes)
+		case 13:
+			r.NotEnforced = w.texts(maxNotEnforced, maxNotEnforcedBytes)
 		default:
 			f.unknown(w, "an attempt's result")
 		}
@@ -230,5 +232,6 @@ func appendAttemptResult(b []byte, r *AttemptResult) []byte {
 	f.int(10, r.StderrBytes)
 	f.bool(11, r.Truncated)
 	f.texts(12, r.Weaker)
+	f.texts(13, r.NotEnforced)
 	return f.done()
 }

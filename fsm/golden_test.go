@@ -116,6 +116,40 @@ func TestGoldenCommands(t *testing.T) {
 	}
 }
 
+// What came after the first golden files has files of its own.
+// guards P11
+func TestGoldenLimits(t *testing.T) {
+	spec, err := Marshal(Spec{
+		Command: []string{"a"}, CPUTimeLimit: time.Second, OnOutputLimit: OutputEnd, Scratch: &Scratch{"/s", 1 << 20, 64},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := &Report{"n1", 1, []AttemptReport{{7, 2, AttemptResult{Reason: EndDiskLimit, ExitCode: 1, NotEnforced: []string{"swap", "io"}}}}}
+	for kind, body := range map[CommandType]any{CmdSubmit: &Submit{[]Submission{{Shape{}, spec}}}, CmdReport: report} {
+		b, err := NewCommand(kind, RequestID{0xaa, 1}, "alice", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "command-"+kind.String()+"-limits", b)
+	}
+	raw, err := Marshal(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, got, err := decodeReport(raw, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(report.Reports, got); diff != "" {
+		t.Error(diff)
+	}
+	want, err := Marshal(got[0].Result)
+	if err != nil || !bytes.Equal(appendAttemptResult(nil, &got[0].Result), want) {
+		t.Errorf("the library writes % x, %v", want, err)
+	}
+}
+
 // Golden commands of every version decode to what they were made of.
 // guards P11
 func TestGoldenCommandsDecode(t *testing.T) {

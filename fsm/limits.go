@@ -27,7 +27,9 @@ const (
 	maxCPUMillis        = 1_000_000_000 // a million CPUs: sums over a node stay far from overflow
 	maxMemoryBytes      = 1 << 50
 	maxCertBytes        = 16 << 10
-	maxResultBytes      = MaxTailBytes + MaxMessageBytes + 1<<10
+	maxNotEnforced      = 16
+	maxNotEnforcedBytes = 48
+	maxResultBytes      = MaxTailBytes + MaxMessageBytes + maxNotEnforced*(maxNotEnforcedBytes+2) + 1<<10
 	maxShapeBytes       = 64 << 10 // above what the bounds of its lists can reach in practice
 )
 

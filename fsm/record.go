@@ -84,7 +84,7 @@ func (m *machine) decodeTask(b []byte) (*task, error) {
 		case 5:
 			t.state = TaskState(w.uint(uint64(Expired)))
 		case 6:
-			t.reason = EndReason(w.uint(uint64(EndShutdown)))
+			t.reason = EndReason(w.uint(uint64(lastReason)))
 		case 7:
 			t.attempt = uint32(w.uint(1<<32 - 1))
 		case 8:

@@ -37,7 +37,8 @@ func ParseTaskState(s string) (TaskState, bool) {
 
 var reasonNames = []string{EndNone: "none", EndExit: "exit", EndSignal: "signal", EndTimeout: "timeout",
 	EndOutOfMemory: "out_of_memory", EndCancelled: "cancelled", EndLost: "lost", EndQueueTimeout: "queue_timeout",
-	EndStartFailed: "start_failed", EndShutdown: "shutdown"}
+	EndStartFailed: "start_failed", EndShutdown: "shutdown",
+	EndCPUTime: "cpu_time", EndOutputLimit: "output_limit", EndDiskLimit: "disk_limit"}
 
 // String returns the reason's name, as in out_of_memory.
 func (r EndReason) String() string { return name(reasonNames, int(r)) }

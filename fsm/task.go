@@ -34,6 +34,11 @@ const (
 	EndQueueTimeout           // waited longer than the queue timeout
 	EndStartFailed            // the sandbox could not start the command
 	EndShutdown               // the worker was stopped and its grace was over
+	EndCPUTime                // the limit of CPU time
+	EndOutputLimit            // more output than its limit, where the spec says that this ends it
+	EndDiskLimit              // it failed with its scratch folder full
+
+	lastReason = EndDiskLimit
 )
 
 // OnLost is what happens to a task when its worker is lost.
@@ -108,6 +113,25 @@ type Spec struct {
 	OutputLimitBytes int64         `cbor:"8,keyasint,omitempty"` // per attempt, stdout and stderr together
 	KillGrace        time.Duration `cbor:"9,keyasint,omitempty"` // between SIGTERM and SIGKILL
 	Shape            Shape         `cbor:"10,keyasint"`
+	CPUTimeLimit     time.Duration `cbor:"11,keyasint,omitempty"` // of one attempt, all its processes together; 0 = none
+	OnOutputLimit    OnOutputLimit `cbor:"12,keyasint,omitempty"`
+	Scratch          *Scratch      `cbor:"13,keyasint,omitempty"`
+}
+
+// OnOutputLimit is what happens to an attempt that writes more than its limit.
+type OnOutputLimit uint8
+
+// The choices; the zero value drops what is more.
+const (
+	OutputTruncate OnOutputLimit = iota
+	OutputEnd
+)
+
+// Scratch is a private writable folder that ends with its attempt.
+type Scratch struct {
+	Target string `cbor:"1,keyasint"`
+	Bytes  int64  `cbor:"2,keyasint"`
+	Inodes uint32 `cbor:"3,keyasint"`
 }
 
 // Mount is a grant of a host path.
@@ -131,6 +155,7 @@ type AttemptResult struct {
 	StderrBytes     int64         `cbor:"10,keyasint,omitempty"`
 	Truncated       bool          `cbor:"11,keyasint,omitempty"` // more came than the output limit kept
 	Weaker          []string      `cbor:"12,keyasint,omitempty"` // walls that the sandbox did without, by its node's configuration
+	NotEnforced     []string      `cbor:"13,keyasint,omitempty"` // what the spec limits and the worker cannot; at most 16
 }
 
 // Success reports whether the attempt ended as its owner wanted.

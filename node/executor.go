@@ -28,8 +28,11 @@ func (e executor) Start(ctx context.Context, run worker.Run, stdout, stderr io.W
 		Command: s.Command, Env: s.Env, WorkDir: s.WorkDir, Stdin: s.Stdin,
 		// The run timeout is the worker's: it knows the grace.
 		Limits: sandbox.Limits{
-			MemoryBytes: int64(s.Shape.MemoryBytes), CPUMillis: int64(s.Shape.CPUMillis), PIDs: int64(s.PIDs),
+			MemoryBytes: int64(s.Shape.MemoryBytes), CPUMillis: int64(s.Shape.CPUMillis), PIDs: int64(s.PIDs), CPUTime: s.CPUTimeLimit,
 		},
+	}
+	if s.Scratch != nil {
+		spec.Scratch = &sandbox.Scratch{Target: s.Scratch.Target, Bytes: s.Scratch.Bytes, Inodes: int64(s.Scratch.Inodes)}
 	}
 	for _, m := range s.Mounts {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: m.Source, Target: m.Target, Writable: m.Writable})
@@ -69,6 +72,7 @@ var endReasons = map[sandbox.EndReason]fsm.EndReason{
 	sandbox.EndExit: fsm.EndExit, sandbox.EndSignal: fsm.EndSignal, sandbox.EndTimeout: fsm.EndTimeout,
 	sandbox.EndOutOfMemory: fsm.EndOutOfMemory, sandbox.EndCancelled: fsm.EndCancelled, sandbox.EndLost: fsm.EndLost,
 	sandbox.EndShutdown: fsm.EndShutdown, sandbox.EndStartFailed: fsm.EndStartFailed,
+	sandbox.EndCPUTime: fsm.EndCPUTime, sandbox.EndDiskLimit: fsm.EndDiskLimit,
 }
 
 func (r running) Wait() worker.Exit {
@@ -83,7 +87,7 @@ func exitOf(res sandbox.Result) worker.Exit {
 	}
 	exit := worker.Exit{
 		Reason: reason, Signal: res.Signal, Message: res.Message,
-		CPUTime: res.Usage.CPU, MemoryPeakBytes: uint64(max(0, res.Usage.MemoryPeakBytes)), Weaker: res.Weaker,
+		CPUTime: res.Usage.CPU, MemoryPeakBytes: uint64(max(0, res.Usage.MemoryPeakBytes)), Weaker: res.Weaker, NotEnforced: res.NotEnforced,
 	}
 	if reason == fsm.EndExit {
 		exit.Code = int32(res.ExitCode)

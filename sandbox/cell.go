@@ -21,13 +21,25 @@ type cell struct {
 	group *cgroup.Group
 	conn  *os.File // to the init
 	pidfd *os.File // of the init
+
+	scratch *os.File // the folder's mount, to see at the end whether it is full
 }
+
+// grants is what a cell shows beside its own root.
+type grants struct {
+	mounts  []Mount
+	scratch *Scratch
+}
+
+func (s Spec) grants() grants { return grants{s.Mounts, s.Scratch} }
+
+func (g grants) none() bool { return len(g.mounts) == 0 && g.scratch == nil }
 
 // newCell makes one; on error nothing is left. A cell without limits yet must
 // get them by limit before it gets a task.
-func (r *Runtime) newCell(ctx context.Context, name string, lim Limits, limited bool, mounts []Mount) (*cell, error) {
+func (r *Runtime) newCell(ctx context.Context, name string, lim Limits, limited bool, g grants) (*cell, error) {
 	c := &cell{rt: r}
-	err := c.open(ctx, name, lim, limited, mounts)
+	err := c.open(ctx, name, lim, limited, g)
 	if err != nil {
 		c.dispose()
 		return nil, err
@@ -35,7 +47,7 @@ func (r *Runtime) newCell(ctx context.Context, name string, lim Limits, limited 
 	return c, nil
 }
 
-func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, mounts []Mount) error {
+func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, g grants) error {
 	var err error
 	if c.uid, err = c.rt.takeUser(); err != nil {
 		return err
@@ -44,8 +56,8 @@ func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, 
 		return err
 	}
 	req := request{Kind: kindSandbox, UID: c.uid, TmpBytes: lim.TmpBytes, Off: c.rt.off}
-	grants, targets, err := c.openGrants(mounts)
-	defer closeFiles(grants)
+	granted, targets, err := c.openGrants(g)
+	defer closeFiles(granted)
 	if err != nil {
 		return err
 	}
@@ -64,7 +76,7 @@ func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, 
 		return err
 	}
 	req.Cgroups = len(procs)
-	conn, pidfd, err := c.ask(ctx, req, append(procs, grants...))
+	conn, pidfd, err := c.ask(ctx, req, append(procs, granted...))
 	c.conn = conn
 	if pidfd >= 0 {
 		c.pidfd = os.NewFile(uintptr(pidfd), "init")
@@ -151,12 +163,12 @@ func (c *cell) explain(req request, e unix.Errno) error {
 	}
 }
 
-func (c *cell) openGrants(mounts []Mount) (files []*os.File, targets []mountTarget, err error) {
+func (c *cell) openGrants(g grants) (files []*os.File, targets []mountTarget, err error) {
 	owner := func(uid, gid uint32) (int, error) {
 		fd, _, err := c.l.call(request{Kind: kindOwner, UID: c.uid, OwnerUID: uid, OwnerGID: gid}, nil)
 		return fd, err
 	}
-	for i, m := range mounts {
+	for i, m := range g.mounts {
 		if c.rt.off&ctlGrants != 0 {
 			m.writable = true
 		}
@@ -170,6 +182,19 @@ func (c *cell) openGrants(mounts []Mount) (files []*os.File, targets []mountTarg
 		files = append(files, os.NewFile(uintptr(fd), m.Source))
 		targets = append(targets, mountTarget{Target: m.Target, Dir: dir, Writable: m.Writable})
 	}
+	if g.scratch != nil {
+		f, err := openScratch(g.scratch, c.rt.uidBase+c.uid)
+		if err != nil {
+			return files, nil, err
+		}
+		files = append(files, f)
+		targets = append(targets, mountTarget{Target: g.scratch.Target, Dir: true, Writable: true})
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return files, nil, fmt.Errorf("keep the scratch folder in sight: %w", err)
+		}
+		c.scratch = os.NewFile(uintptr(fd), "scratch")
+	}
 	return files, targets, nil
 }
 
@@ -182,17 +207,17 @@ func (c *cell) limit(lim Limits) error {
 
 // fit gives a warm cell what its spec asks for beyond warmLimits: limits, the
 // size of /tmp and read-only grants.
-func (c *cell) fit(ctx context.Context, lim Limits, mounts []Mount) error {
+func (c *cell) fit(ctx context.Context, lim Limits, g grants) error {
 	if err := c.limit(lim); err != nil {
 		return err
 	}
 	req := request{Kind: kindAttach, UID: c.uid, Off: c.rt.off}
 	if lim.TmpBytes != warmLimits.TmpBytes {
 		req.TmpBytes = lim.TmpBytes
-	} else if len(mounts) == 0 {
+	} else if g.none() {
 		return nil
 	}
-	files, targets, err := c.openGrants(mounts)
+	files, targets, err := c.openGrants(g)
 	defer closeFiles(files)
 	if err != nil {
 		return err
@@ -223,6 +248,9 @@ func (c *cell) dispose() {
 	}
 	if c.conn != nil {
 		c.conn.Close()
+	}
+	if c.scratch != nil {
+		c.scratch.Close()
 	}
 	if c.group != nil {
 		if err := c.group.Remove(); err != nil {

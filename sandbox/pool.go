@@ -141,7 +141,7 @@ func (p *pool) fill(ctx context.Context, made int) int {
 		}
 		made++
 		// No ID has an underscore: the names cannot meet.
-		c, err := p.rt.newCell(ctx, fmt.Sprintf("warm_%d", made), warmLimits, false, nil)
+		c, err := p.rt.newCell(ctx, fmt.Sprintf("warm_%d", made), warmLimits, false, grants{})
 		if err != nil {
 			if ctx.Err() == nil {
 				p.rt.log.Warn("no warm sandbox; tasks start cold", "error", err)
@@ -180,12 +180,13 @@ func (p *pool) wake() {
 // rules are in force already: a writable folder must lie where they allow
 // changes anyway. A rule holds for what is mounted below its folder, too.
 func suits(spec Spec) bool {
+	allowed := func(target string) bool { return within(target, "/tmp") || within(target, "/dev/shm") }
 	for _, m := range spec.Mounts {
-		if m.Writable && !within(m.Target, "/tmp") && !within(m.Target, "/dev/shm") {
+		if m.Writable && !allowed(m.Target) {
 			return false
 		}
 	}
-	return true
+	return spec.Scratch == nil || allowed(spec.Scratch.Target)
 }
 
 // take returns a warm cell that suits the spec, or nil.

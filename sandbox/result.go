@@ -11,6 +11,8 @@ const (
 	EndSignal      EndReason = "signal"        // a signal ended the command; see Signal
 	EndTimeout     EndReason = "timeout"       // WallTime or the context's deadline passed
 	EndOutOfMemory EndReason = "out_of_memory" // the kernel killed it at MemoryBytes
+	EndCPUTime     EndReason = "cpu_time"      // it used more than CPUTime
+	EndDiskLimit   EndReason = "disk_limit"    // it failed with its scratch folder full
 	EndCancelled   EndReason = "cancelled"     // the context or the caller cancelled it
 	EndLost        EndReason = "lost"          // the sandbox vanished, or the node lost its lease
 	EndShutdown    EndReason = "shutdown"      // the node is stopping
@@ -26,6 +28,9 @@ type Result struct {
 	Message  string    // for people; empty when there is nothing to add
 	Usage    Usage
 	Weaker   []string // the walls that the sandbox did without: see Config.AllowMissing
+	// NotEnforced names the limits that were asked for and that this machine's
+	// kernel cannot enforce, for example cpu_time.
+	NotEnforced []string
 }
 
 // Usage is what the attempt consumed, by the counters of its cgroups.

@@ -69,10 +69,10 @@ func (s *Sandbox) openCell(ctx context.Context, spec Spec) error {
 	}
 	if s.warm = s.cell != nil; !s.warm {
 		var err error
-		s.cell, err = s.rt.newCell(ctx, spec.ID, spec.Limits, true, spec.Mounts)
+		s.cell, err = s.rt.newCell(ctx, spec.ID, spec.Limits, true, spec.grants())
 		return err
 	}
-	return s.fit(ctx, spec.Limits, spec.Mounts)
+	return s.fit(ctx, spec.Limits, spec.grants())
 }
 
 // undo takes back a failed open; another may follow.

@@ -44,7 +44,15 @@ type Spec struct {
 	WorkDir string   // absolute; default /tmp, which is private and writable
 	Stdin   []byte   // at most 16 MiB; none reads as an empty file
 	Mounts  []Mount  // the grants: at most 64
+	Scratch *Scratch // nil is none
 	Limits  Limits
+}
+
+// Scratch is a private writable folder, empty at the start and gone at the end.
+// It is in memory and charged to the attempt, so MemoryBytes bounds it too.
+type Scratch struct {
+	Target        string // as of a Mount
+	Bytes, Inodes int64  // both bound it
 }
 
 // Mount grants one host file or folder. The grant covers one file system: what
@@ -68,12 +76,13 @@ type Mount struct {
 }
 
 // Limits bounds one attempt. Zero means the default; there is no "unlimited"
-// but for WallTime, which is unlimited at zero.
+// but for WallTime and CPUTime, which are unlimited at zero.
 type Limits struct {
 	MemoryBytes int64         // memory, swap, /tmp and /dev/shm together; default 512 MiB
 	CPUMillis   int64         // thousandths of one CPU; default 500
 	PIDs        int64         // processes and threads; default 64
 	WallTime    time.Duration // from Start; 0 is none
+	CPUTime     time.Duration // of all processes together; 0 is none
 	TmpBytes    int64         // size of /tmp; default half of MemoryBytes
 }
 
@@ -139,6 +148,9 @@ func (s Spec) normalize() (Spec, error) {
 		return s, invalid("Stdin", "%d bytes, at most %d", len(s.Stdin), maxStdin)
 	}
 	if err := validMounts(s.Mounts); err != nil {
+		return s, err
+	}
+	if err := s.validScratch(); err != nil {
 		return s, err
 	}
 	var err error
@@ -218,6 +230,9 @@ func (l Limits) normalize() (Limits, error) {
 	if l.WallTime < 0 {
 		return l, invalid("Limits.WallTime", "%s is negative", l.WallTime)
 	}
+	if l.CPUTime < 0 {
+		return l, invalid("Limits.CPUTime", "%s is negative", l.CPUTime)
+	}
 	return l, nil
 }
 
@@ -239,25 +254,34 @@ func validMounts(mounts []Mount) error {
 		if m.Source == "/" {
 			return invalid(field+".Source", "the whole host cannot be granted")
 		}
-		if err := cleanAbsolute(field+".Target", m.Target); err != nil {
+		if err := validTarget(field+".Target", m.Target, mounts[:i]); err != nil {
 			return err
 		}
-		if m.Target == "/" || m.Target == "/tmp" {
-			return invalid(field+".Target", "%s belongs to the sandbox", m.Target)
+	}
+	return nil
+}
+
+// validTarget checks where something is to be attached, beside the grants
+// before it.
+func validTarget(field, target string, others []Mount) error {
+	if err := cleanAbsolute(field, target); err != nil {
+		return err
+	}
+	if target == "/" || target == "/tmp" {
+		return invalid(field, "%s belongs to the sandbox", target)
+	}
+	if len(target) > maxTarget || strings.Count(target, "/") > maxDepth {
+		return invalid(field, "%d bytes and %d names, at most %d and %d", len(target), strings.Count(target, "/"), maxTarget, maxDepth)
+	}
+	for _, r := range reserved {
+		if within(target, r) {
+			return invalid(field, "%s would shadow %s, which belongs to the sandbox", target, r)
 		}
-		if len(m.Target) > maxTarget || strings.Count(m.Target, "/") > maxDepth {
-			return invalid(field+".Target", "%d bytes and %d names, at most %d and %d", len(m.Target), strings.Count(m.Target, "/"), maxTarget, maxDepth)
-		}
-		for _, r := range reserved {
-			if within(m.Target, r) {
-				return invalid(field+".Target", "%s would shadow %s, which belongs to the sandbox", m.Target, r)
-			}
-		}
-		for j, o := range mounts[:i] {
-			// Nested targets would need a mount point inside another grant.
-			if within(m.Target, o.Target) || within(o.Target, m.Target) {
-				return invalid(field+".Target", "%s and %s of Mounts[%d] overlap", m.Target, o.Target, j)
-			}
+	}
+	for j, o := range others {
+		// Nested targets would need a mount point inside another grant.
+		if within(target, o.Target) || within(o.Target, target) {
+			return invalid(field, "%s and %s of Mounts[%d] overlap", target, o.Target, j)
 		}
 	}
 	return nil

@@ -26,6 +26,11 @@ func (s *Sandbox) arm(ctx context.Context) {
 		}
 		s.Kill(EndCancelled)
 	}))
+	if s.limits.CPUTime > 0 {
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() { defer close(stopped); s.watchCPU(stop) }()
+		s.stopTimers = append(s.stopTimers, func() bool { close(stop); <-stopped; return true })
+	}
 	s.mu.Lock()
 	s.armed = true
 	why := s.why
@@ -62,6 +67,12 @@ func (s *Sandbox) watch() {
 	cut := finish(s.streams)
 	use := s.group.Usage()
 	s.result = s.judge(last, err, why, use.OOMKills)
+	s.result.NotEnforced = s.group.NotEnforced()
+	if s.limits.CPUTime > 0 {
+		if _, ok := s.group.CPU(); !ok {
+			s.result.NotEnforced = append(s.result.NotEnforced, "cpu_time")
+		}
+	}
 	s.result.Message = join(s.result.Message, cut)
 	s.result.Weaker = s.rt.Weaker()
 	s.result.Usage = Usage{CPU: use.CPU, Wall: wall, MemoryPeakBytes: use.MemoryPeakBytes}
@@ -76,6 +87,37 @@ func (s *Sandbox) watch() {
 	s.dispose()
 	s.rt.release(s)
 	close(s.done)
+}
+
+// cpuWatchLeast bounds how often the CPU time is looked at, and so by how much
+// a limit can be passed: by this, on each CPU that the quota grants.
+const cpuWatchLeast = 5 * time.Millisecond
+
+// watchCPU kills the sandbox when its processes together used up their CPU time:
+// resource limits of the kernel count each process for itself, and a new one
+// starts at zero.
+func (s *Sandbox) watchCPU(stop <-chan struct{}) {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-t.C:
+		}
+		used, ok := s.group.CPU()
+		if !ok {
+			return // the result says so
+		}
+		left := s.limits.CPUTime - used
+		if left <= 0 {
+			s.Kill(EndCPUTime)
+			return
+		}
+		// The quota bounds how soon that can be used up. It is given out by
+		// periods, so that a part may come at once: half of the way is safe.
+		t.Reset(max(cpuWatchLeast, min(left/2/time.Duration(s.limits.CPUMillis)*1000, time.Minute)))
+	}
 }
 
 // reports reads until the command's end, and returns the last report.
@@ -141,9 +183,15 @@ func (s *Sandbox) judge(last report, err error, why EndReason, oomKills int64) R
 	switch {
 	case why != "":
 		res.Reason = why
+		if why == EndCPUTime {
+			res.Message = fmt.Sprintf("it used its %s of CPU time", s.limits.CPUTime)
+		}
 	case oomKills > 0 && res.ExitCode != 0:
 		res.Reason = EndOutOfMemory
 		res.Message = fmt.Sprintf("the kernel killed %d processes at the limit of %d bytes", oomKills, s.limits.MemoryBytes)
+	case res.ExitCode != 0 && full(s.scratch):
+		// As with memory: a command that copes with it succeeds.
+		res.Reason, res.Message = EndDiskLimit, "it failed with its scratch folder full"
 	case oomKills > 0:
 		res.Message = fmt.Sprintf("%d of its processes were killed at the limit of %d bytes", oomKills, s.limits.MemoryBytes)
 	}

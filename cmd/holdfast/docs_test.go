@@ -49,15 +49,15 @@ func keysOf(typ reflect.Type, tag, prefix string, out map[string]bool, nested bo
 			continue
 		}
 		in := f.Type
-		if in.Kind() == reflect.Slice {
+		if in.Kind() == reflect.Slice || in.Kind() == reflect.Pointer && in.Elem().Kind() == reflect.Struct {
 			in = in.Elem()
 		}
 		if in.Kind() != reflect.Struct {
 			out[prefix+name] = true
 			continue
 		}
-		if nested && f.Type.Kind() == reflect.Slice {
-			out[prefix+name] = true // the list itself is a field with a bound
+		if nested && f.Type.Kind() != reflect.Struct {
+			out[prefix+name] = true // the list itself is a field with a bound, the pointer one with a default
 		}
 		keysOf(in, tag, prefix+name+".", out, nested)
 	}

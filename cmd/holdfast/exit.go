@@ -31,6 +31,9 @@ const (
 	exitSignal      = 128 // plus the signal's number
 	exitInterrupted = exitSignal + int(unix.SIGINT)
 	exitOOM         = exitSignal + int(unix.SIGKILL)
+	// As a shell would say of a command that the kernel's own limits end.
+	exitCPUTime = exitSignal + int(unix.SIGXCPU)
+	exitTooMuch = exitSignal + int(unix.SIGXFSZ)
 )
 
 const exitHelp = `Exit codes:
@@ -52,6 +55,8 @@ const taskExitHelp = `Exit codes:
   127  the command could not be started
   128+n  signal n ended it; 137 (SIGKILL) also when it ran out of memory
   130  it was cancelled
+  152  it used more CPU time than its limit (SIGXCPU)
+  153  it wrote more output than its limit, or filled its scratch folder (SIGXFSZ)
   2    wrong usage`
 
 // exitError gives an error an exit code. With a nil err nothing is printed:
@@ -144,6 +149,10 @@ func taskCode(t *client.Task) int {
 		return exitInterrupted
 	case reason == "out_of_memory":
 		return exitOOM
+	case reason == "cpu_time":
+		return exitCPUTime
+	case reason == "output_limit", reason == "disk_limit":
+		return exitTooMuch
 	case reason == "start_failed":
 		return exitNotStarted
 	case reason == "signal":
@@ -172,6 +181,7 @@ func ending(t *client.Task) string {
 	s := map[string]string{
 		"timeout": "run timeout", "queue_timeout": "queue timeout", "out_of_memory": "out of memory", "lost": "its worker was lost",
 		"start_failed": "could not be started", "shutdown": "its worker was stopped", "cancelled": "cancelled",
+		"cpu_time": "out of CPU time", "output_limit": "too much output", "disk_limit": "its scratch folder was full",
 	}[r.Reason]
 	switch {
 	case r.Reason == "exit" && r.ExitCode != nil:

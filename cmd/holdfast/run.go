@@ -52,6 +52,7 @@ With --json its output is not followed and the ended task is printed.
 	// Flags after the command belong to the command.
 	c.Flags().SetInterspersed(false)
 	flags.add(c.Flags())
+	completeSpecWords(c)
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "print the task's ID and leave it running")
 	c.Flags().StringVar(&key, "idempotency-key", "", "submit once per key, however often this is run")
 	return c

@@ -18,6 +18,8 @@ import (
 // specFlags are the flags that say what a task is granted.
 type specFlags struct {
 	name, workDir, onLost, placement, memory, outputLimit string
+	onOutputLimit, scratch                                string
+	cpuTime                                               time.Duration
 	env, labels, mounts, constraints, abilities           []string
 	cpuMillis, pids, priority, retries                    int
 	queueTimeout, runTimeout, grace, backoff              time.Duration
@@ -44,6 +46,9 @@ func (s *specFlags) add(f *pflag.FlagSet) {
 	f.DurationVar(&s.backoff, "retry-backoff", 0, "before the first retry; doubles (default 1s)")
 	f.StringVar(&s.onLost, "on-lost", "", "when the worker is lost: retry or fail (default retry)")
 	f.StringVar(&s.outputLimit, "output-limit", "", "output kept per attempt (default 64MiB)")
+	f.StringVar(&s.onOutputLimit, "on-output-limit", "", "when more comes: truncate or end (default truncate)")
+	f.DurationVar(&s.cpuTime, "cpu-time", 0, "most CPU time of one attempt (default no limit)")
+	f.StringVar(&s.scratch, "scratch", "", "private writable folder in memory: SIZE or /target:SIZE[:FILES]")
 	f.BoolVarP(&s.stdin, "stdin", "i", false, "send this command's standard input, at most 64 KiB with the spec")
 }
 
@@ -55,8 +60,8 @@ func (s *specFlags) spec(f *pflag.FlagSet, command []string, stdin io.Reader) (c
 	t := client.TaskSpec{
 		Name: s.name, Command: command, WorkDir: s.workDir, OnLost: s.onLost, Placement: s.placement, Abilities: s.abilities,
 		Resources: client.Resources{CPUMillis: s.cpuMillis, PIDs: s.pids},
-		Timeouts:  client.Timeouts{Queue: client.Duration(s.queueTimeout), Run: client.Duration(s.runTimeout), Grace: client.Duration(s.grace)},
-		Retry:     client.Retry{Limit: s.retries, Backoff: client.Duration(s.backoff)},
+		Timeouts:  client.Timeouts{Queue: client.Duration(s.queueTimeout), Run: client.Duration(s.runTimeout), Grace: client.Duration(s.grace), CPU: client.Duration(s.cpuTime)},
+		Retry:     client.Retry{Limit: s.retries, Backoff: client.Duration(s.backoff)}, OnOutputLimit: s.onOutputLimit,
 	}
 	var errs []error
 	fail := func(flag string, err error) {
@@ -86,6 +91,8 @@ func (s *specFlags) spec(f *pflag.FlagSet, command []string, stdin io.Reader) (c
 	fail("memory", err)
 	t.OutputLimit, err = parseSize(s.outputLimit)
 	fail("output-limit", err)
+	t.Scratch, err = parseScratch(s.scratch)
+	fail("scratch", err)
 	if len(errs) > 0 {
 		return t, usagef("%w", errors.Join(errs...))
 	}

@@ -215,6 +215,13 @@ func scanSpec(s string, t *client.TaskSpec) bool {
 		case "output_limit_bytes":
 			keys.once(14, &c)
 			t.OutputLimit = c.int()
+		case "on_output_limit":
+			keys.once(15, &c)
+			t.OnOutputLimit = c.text()
+		case "scratch":
+			keys.once(16, &c)
+			t.Scratch = new(client.Scratch)
+			c.scratch(t.Scratch)
 		default:
 			c.odd = true
 		}
@@ -274,6 +281,28 @@ func (c *scan) timeouts(t *client.Timeouts) {
 		case "grace":
 			keys.once(2, c)
 			t.Grace = c.duration()
+		case "cpu":
+			keys.once(3, c)
+			t.CPU = c.duration()
+		default:
+			c.odd = true
+		}
+	}
+}
+
+func (c *scan) scratch(s *client.Scratch) {
+	var keys seen
+	for n := c.size(cborMap); n > 0 && !c.odd; n-- {
+		switch c.text() {
+		case "target":
+			keys.once(0, c)
+			s.Target = c.text()
+		case "bytes":
+			keys.once(1, c)
+			s.Bytes = c.int()
+		case "inodes":
+			keys.once(2, c)
+			s.Inodes = int(c.int())
 		default:
 			c.odd = true
 		}

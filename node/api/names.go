@@ -10,10 +10,12 @@ var (
 		fsm.EndExit: "exit", fsm.EndSignal: "signal", fsm.EndTimeout: "timeout", fsm.EndOutOfMemory: "out_of_memory",
 		fsm.EndCancelled: "cancelled", fsm.EndLost: "lost", fsm.EndQueueTimeout: "queue_timeout",
 		fsm.EndStartFailed: "start_failed", fsm.EndShutdown: "shutdown",
+		fsm.EndCPUTime: "cpu_time", fsm.EndOutputLimit: "output_limit", fsm.EndDiskLimit: "disk_limit",
 	}
 	operatorNames  = []string{fsm.In: "in", fsm.NotIn: "not_in", fsm.Exists: "exists", fsm.NotExists: "not_exists"}
 	placementNames = []string{fsm.Spread: "spread", fsm.Pack: "pack"}
 	onLostNames    = []string{fsm.OnLostRetry: "retry", fsm.OnLostFail: "fail"}
+	outputNames    = []string{fsm.OutputTruncate: "truncate", fsm.OutputEnd: "end"}
 	roleNames      = []string{fsm.RoleViewer: "viewer", fsm.RoleSubmitter: "submitter", fsm.RoleOperator: "operator", fsm.RoleAdmin: "admin", fsm.RoleNode: "node"}
 )
 

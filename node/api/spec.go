@@ -96,8 +96,10 @@ func checkedSpec(t *client.TaskSpec, f *faults) fsm.Spec {
 		PIDs:             uint32(within(f, "resources.pids", int64(t.Resources.PIDs), defaultPIDs, maxPIDs)),
 		OutputLimitBytes: within(f, "output_limit_bytes", t.OutputLimit, defaultOutput, maxOutput),
 		KillGrace:        lasting(f, "timeouts.grace", t.Timeouts.Grace, defaultGrace, maxGrace),
+		CPUTimeLimit:     lasting(f, "timeouts.cpu", t.Timeouts.CPU, 0, fsm.MaxDuration),
 	}
 	command(t, f)
+	limits(t, &spec, f)
 	if t.Stdin != "" {
 		if len(t.StdinBase64) > 0 {
 			f.add("stdin", "excludes stdin_base64: give one")

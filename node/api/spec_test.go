@@ -50,8 +50,8 @@ const fullSpec = `{
  "mounts":[{"source":"/usr/src"},{"source":"/data","target":"/in","writable":true}],
  "resources":{"cpu_millis":2000,"memory_bytes":1073741824,"pids":7},"priority":0,
  "labels":{"z":"1","a":""},"constraints":[{"key":"zone","op":"in","values":["b","a"]},{"key":"gpu","op":"exists"}],
- "abilities":["net","memory","net"],"placement":"pack","timeouts":{"queue":"1h","run":"90s","grace":"1s"},
- "retry":{"limit":3,"backoff":"2s"},"on_lost":"fail","output_limit_bytes":1024}`
+ "abilities":["net","memory","net"],"placement":"pack","timeouts":{"queue":"1h","run":"90s","grace":"1s","cpu":"3s"},
+ "retry":{"limit":3,"backoff":"2s"},"on_lost":"fail","output_limit_bytes":1024,"on_output_limit":"end","scratch":{"target":"/w","bytes":100000,"inodes":70}}`
 
 func TestSpecRoundTrip(t *testing.T) {
 	in := decodeSpec(t, fullSpec)
@@ -161,6 +161,13 @@ func TestSpecRefusals(t *testing.T) {
 		{with(`"retry":{"limit":1001}`), "retry.limit"},
 		{with(`"retry":{"limit":1,"backoff":"2h"}`), "retry.backoff"},
 		{with(`"output_limit_bytes":-1`), "output_limit_bytes"},
+		{with(`"on_output_limit":"stop"`), "on_output_limit"},
+		{with(`"timeouts":{"cpu":"90000h1s"}`), "timeouts.cpu"},
+		{with(`"scratch":{"target":"here"}`), "scratch.target"},
+		{with(`"scratch":{"bytes":1}`), "scratch.bytes"},
+		{with(`"scratch":{"bytes":1099511627776}`), "scratch.bytes"},
+		{with(`"scratch":{"inodes":-1}`), "scratch.inodes"},
+		{with(`"mounts":[{"source":"/a","target":"/scratch"}],"scratch":{}`), "scratch.target"},
 	} {
 		_, p := submission(decodeSpec(t, c.text), "body.")
 		if p == nil {

@@ -147,7 +147,19 @@ func appendSpec(b []byte, s *fsm.Spec, shape []byte) []byte {
 	r.int(9, int64(s.KillGrace))
 	r.key(10)
 	r.b = append(r.b, shape...)
+	r.int(11, int64(s.CPUTimeLimit))
+	r.uint(12, uint64(s.OnOutputLimit))
+	if s.Scratch != nil {
+		r.key(13)
+		r.b = appendScratch(r.b, s.Scratch)
+	}
 	return r.b
+}
+
+func appendScratch(b []byte, s *fsm.Scratch) []byte {
+	b = appendText(append(b, cborMap<<5|3, 1), s.Target)
+	b = appendHead(append(b, 2), cborUint, uint64(s.Bytes))
+	return appendHead(append(b, 3), cborUint, uint64(s.Inodes))
 }
 
 func appendMount(b []byte, m fsm.Mount) []byte {

@@ -53,6 +53,14 @@ func anySpec(t *rapid.T) client.TaskSpec {
 	maybe("limit", func() { s.Retry.Limit = rapid.IntRange(0, 1001).Draw(t, "limit") })
 	maybe("backoff", func() { s.Retry.Backoff = duration("backoff") })
 	maybe("on_lost", func() { s.OnLost = rapid.SampledFrom([]string{"retry", "fail"}).Draw(t, "on_lost") })
+	maybe("cpu_time", func() { s.Timeouts.CPU = duration("cpu_time") })
+	maybe("on_output_limit", func() {
+		s.OnOutputLimit = rapid.SampledFrom([]string{"truncate", "end", "x"}).Draw(t, "on_output_limit")
+	})
+	maybe("scratch", func() {
+		s.Scratch = &client.Scratch{Bytes: rapid.Int64Range(0, 1<<30).Draw(t, "bytes"), Inodes: rapid.IntRange(0, 1<<21).Draw(t, "inodes")}
+		maybe("scratch_target", func() { s.Scratch.Target = "/" + text.Draw(t, "scratch_target") })
+	})
 	maybe("output", func() { s.OutputLimit = rapid.Int64Min(0).Draw(t, "output") })
 	return s
 }

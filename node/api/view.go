@@ -54,7 +54,7 @@ func resultOf(v *fsm.TaskView) *client.TaskResult {
 		Reason: nameOf(reasonNames, r.Reason), Signal: r.Signal, Message: r.Message,
 		Usage:       client.Usage{CPUSeconds: r.CPUTime.Seconds(), WallSeconds: r.WallTime.Seconds(), MemoryPeakBytes: int64(r.MemoryPeakBytes)},
 		Tail:        strings.ToValidUTF8(string(r.Tail), string(utf8.RuneError)),
-		StdoutBytes: r.StdoutBytes, StderrBytes: r.StderrBytes, Truncated: r.Truncated, Weaker: r.Weaker,
+		StdoutBytes: r.StdoutBytes, StderrBytes: r.StderrBytes, Truncated: r.Truncated, Weaker: r.Weaker, NotEnforced: r.NotEnforced,
 	}
 	if r.Reason == fsm.EndExit {
 		code := int(r.ExitCode)
@@ -74,9 +74,13 @@ func specOf(s *fsm.Spec) *client.TaskSpec {
 		Placement: nameOf(placementNames, s.Shape.Placement), OnLost: nameOf(onLostNames, s.Shape.OnLost),
 		Timeouts: client.Timeouts{
 			Queue: client.Duration(s.Shape.QueueTimeout), Run: client.Duration(s.Shape.RunTimeout), Grace: client.Duration(s.KillGrace),
+			CPU: client.Duration(s.CPUTimeLimit),
 		},
 		Retry:       client.Retry{Limit: int(s.Shape.RetryLimit), Backoff: client.Duration(s.Shape.RetryBackoff)},
-		OutputLimit: s.OutputLimitBytes,
+		OutputLimit: s.OutputLimitBytes, OnOutputLimit: nameOf(outputNames, s.OnOutputLimit),
+	}
+	if s.Scratch != nil {
+		t.Scratch = &client.Scratch{Target: s.Scratch.Target, Bytes: s.Scratch.Bytes, Inodes: int(s.Scratch.Inodes)}
 	}
 	if utf8.Valid(s.Stdin) {
 		t.Stdin = string(s.Stdin)

@@ -197,6 +197,9 @@ func (w *Worker) run(ctx context.Context, a *attempt) {
 	var kept OutputSummary
 	output, err := w.cfg.Outputs.Create(a.key.Task, a.key.Attempt, a.spec.OutputLimitBytes)
 	if err == nil {
+		if a.spec.OnOutputLimit == fsm.OutputEnd {
+			output.OnExceeded(func() { w.exceeded(a) })
+		}
 		var sandbox Sandbox
 		if sandbox, err = w.cfg.Executor.Start(ctx, Run{Key: a.key, Spec: a.spec}, output.Stdout(), output.Stderr()); err == nil {
 			w.began(a, sandbox)
@@ -220,7 +223,8 @@ func (w *Worker) run(ctx context.Context, a *attempt) {
 	w.metrics.running.Dec()
 	result := fsm.AttemptResult{Reason: exit.Reason, ExitCode: exit.Code, Signal: exit.Signal, Message: exit.Message,
 		CPUTime: exit.CPUTime, MemoryPeakBytes: exit.MemoryPeakBytes, WallTime: w.cfg.Now().Sub(begin),
-		Tail: kept.Tail, StdoutBytes: kept.StdoutBytes, StderrBytes: kept.StderrBytes, Truncated: kept.Truncated, Weaker: exit.Weaker}
+		Tail: kept.Tail, StdoutBytes: kept.StdoutBytes, StderrBytes: kept.StderrBytes, Truncated: kept.Truncated,
+		Weaker: exit.Weaker, NotEnforced: exit.NotEnforced}
 	if w.ctx.Err() != nil && a.forced == fsm.EndNone {
 		a.forced = fsm.EndLost
 	}
@@ -230,6 +234,16 @@ func (w *Worker) run(ctx context.Context, a *attempt) {
 	}
 	w.finish(a, result)
 	w.startWaiting()
+}
+
+// exceeded ends an attempt that wrote more than its spec allows. Without a
+// grace: it could go on writing.
+func (w *Worker) exceeded(a *attempt) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a.phase == running {
+		a.end(fsm.EndOutputLimit, false)
+	}
 }
 
 // began records a sandbox and catches up with what was wished meanwhile.
@@ -262,7 +276,7 @@ func (w *Worker) finish(a *attempt, result fsm.AttemptResult) {
 	result.Message = clip(result.Message)
 	a.phase, a.result = ended, result
 	a.sandbox, a.cancel, a.timeout = nil, nil, nil
-	w.metrics.ends.WithLabelValues(reasonName(result.Reason)).Inc()
+	w.metrics.ends.WithLabelValues(result.Reason.String()).Inc()
 	w.unreported = append(w.unreported, a)
 	poke(w.reportReady)
 	w.changed()
@@ -276,33 +290,12 @@ func forcedMessage(reason fsm.EndReason) string {
 		return "the worker could not renew its lease and killed the attempt"
 	case fsm.EndShutdown:
 		return "the node shut down before the task was done"
+	case fsm.EndOutputLimit:
+		return "it wrote more than its output limit"
 	case fsm.EndCancelled:
 		return "cancelled, or superseded by another attempt"
 	}
 	return ""
-}
-
-// reasonName is the value of a metric's label.
-func reasonName(reason fsm.EndReason) string {
-	switch reason {
-	case fsm.EndExit:
-		return "exit"
-	case fsm.EndSignal:
-		return "signal"
-	case fsm.EndTimeout:
-		return "timeout"
-	case fsm.EndOutOfMemory:
-		return "out_of_memory"
-	case fsm.EndCancelled:
-		return "cancelled"
-	case fsm.EndLost:
-		return "lost"
-	case fsm.EndStartFailed:
-		return "start_failed"
-	case fsm.EndShutdown:
-		return "shutdown"
-	}
-	return "other"
 }
 
 // clip cuts a message to what the state takes, between two characters.

@@ -120,13 +120,14 @@ type Sandbox interface {
 
 // Exit is how a sandbox ended by itself.
 type Exit struct {
-	Reason          fsm.EndReason // EndExit, EndSignal, EndOutOfMemory or EndStartFailed
+	Reason          fsm.EndReason // EndExit, EndSignal, EndOutOfMemory, EndCPUTime, EndDiskLimit or EndStartFailed
 	Code            int32
 	Signal          string // as in SIGSEGV
 	Message         string
 	CPUTime         time.Duration
 	MemoryPeakBytes uint64
 	Weaker          []string // walls that this host's sandboxes do without
+	NotEnforced     []string // limits of the spec that this host's kernel cannot enforce
 }
 
 // Outputs keeps what attempts write.
@@ -142,6 +143,9 @@ type Outputs interface {
 type Output interface {
 	Stdout() io.Writer
 	Stderr() io.Writer
+	// OnExceeded has a function called once, from a writer, when more comes than
+	// the limit keeps. Call it before the first write.
+	OnExceeded(func())
 	// Finish ends both streams; further writes are dropped.
 	Finish() OutputSummary
 }

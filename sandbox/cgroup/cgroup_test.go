@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,11 +163,11 @@ func group(t *testing.T, version int, controllers []string, files ...string) gro
 
 func TestLimits(t *testing.T) {
 	lim := Limits{MemoryBytes: 1 << 20, CPUMillis: 500, PIDs: 7}
-	v1 := group(t, 1, []string{Memory, CPU, PIDs}, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "cpu.cfs_period_us", "cpu.cfs_quota_us", "pids.max")
-	v2 := group(t, 2, []string{Memory, CPU, PIDs}, "memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "pids.max")
+	v1 := group(t, 1, []string{Memory, CPU, PIDs}, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.shares", "pids.max")
+	v2 := group(t, 2, []string{Memory, CPU, PIDs}, "memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "cpu.weight", "pids.max")
 	for _, d := range []groupDir{v1, v2} {
-		if err := d.limit(lim); err != nil {
-			t.Fatal(err)
+		if missing, err := d.limit(lim); err != nil || missing != nil {
+			t.Fatal(missing, err)
 		}
 	}
 	for file, want := range map[string]string{
@@ -174,35 +175,43 @@ func TestLimits(t *testing.T) {
 		v1.path + "/cpu.cfs_quota_us": "50000", v1.path + "/cpu.cfs_period_us": "100000", v1.path + "/pids.max": "7",
 		v2.path + "/memory.max": "1048576", v2.path + "/memory.swap.max": "0", v2.path + "/memory.oom.group": "1",
 		v2.path + "/cpu.max": "50000 100000", v2.path + "/pids.max": "7",
+		v1.path + "/cpu.shares": "512", v2.path + "/cpu.weight": "20",
 	} {
 		if got := read(t, file); got != want {
 			t.Errorf("%s: %q, want %q", file, got, want)
 		}
 	}
-	// No swap accounting: fine. No memory limit: an error.
-	if err := group(t, 1, []string{Memory}, "memory.limit_in_bytes").limit(lim); err != nil {
-		t.Error(err)
+	// No memory limit: an error. No swap accounting: said, where there is swap.
+	defer func(was func() bool) { swaps = was }(swaps)
+	for _, has := range []bool{false, true} {
+		swaps = func() bool { return has }
+		for _, d := range []groupDir{group(t, 1, []string{Memory}, "memory.limit_in_bytes"), group(t, 2, []string{Memory}, "memory.max")} {
+			g := Group{dirs: []groupDir{d}}
+			if err := g.Limit(lim); err != nil || slices.Contains(g.NotEnforced(), Swap) != has {
+				t.Errorf("v%d with swap %t: %v not enforced, %v", d.version, has, g.NotEnforced(), err)
+			}
+		}
 	}
-	if err := group(t, 2, []string{Memory}, "memory.swap.max").limit(lim); err == nil {
+	if _, err := group(t, 2, []string{Memory}, "memory.swap.max").limit(lim); err == nil {
 		t.Error("a group without memory.max took its limit")
 	}
 }
 
 func TestUsage(t *testing.T) {
-	v2 := Group{[]groupDir{group(t, 2, []string{Memory, CPU, PIDs}, "cpu.stat=usage_usec 1500\nuser_usec 1\n", "memory.peak=4096\n",
+	v2 := Group{dirs: []groupDir{group(t, 2, []string{Memory, CPU, PIDs}, "cpu.stat=usage_usec 1500\nuser_usec 1\n", "memory.peak=4096\n",
 		"memory.events=low 0\noom 2\noom_kill 3\noom_group_kill 1\n", "pids.events=max 5\n")}}
 	want := Usage{CPU: 1500 * time.Microsecond, MemoryPeakBytes: 4096, OOMKills: 3, PIDsRefused: 5}
 	if got := v2.Usage(); got != want {
 		t.Errorf("v2: %+v", got)
 	}
-	v1 := Group{[]groupDir{
+	v1 := Group{dirs: []groupDir{
 		group(t, 1, []string{Memory}, "memory.max_usage_in_bytes=4096\n", "memory.oom_control=oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
 		group(t, 1, []string{CPU, CPUAcct}, "cpuacct.usage=1500000\n"), group(t, 1, []string{PIDs}, "pids.events=max 5\n"),
 	}}
 	if got := v1.Usage(); got != want {
 		t.Errorf("v1: %+v", got)
 	}
-	none := Group{[]groupDir{group(t, 2, Required)}}
+	none := Group{dirs: []groupDir{group(t, 2, Required)}}
 	if got := none.Usage(); got != (Usage{}) {
 		t.Errorf("without counters: %+v", got)
 	}
@@ -238,6 +247,12 @@ func TestRealGroups(t *testing.T) {
 	files, err := g.OpenProcs()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, ok := g.CPU(); !ok {
+		t.Error("CPU time is not counted")
+	}
+	if left := g.NotEnforced(); len(left) > 0 {
+		t.Errorf("not enforced: %v", left)
 	}
 	if len(files) != len(g.dirs) {
 		t.Errorf("%d files for %d directories", len(files), len(g.dirs))

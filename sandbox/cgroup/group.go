@@ -36,8 +36,12 @@ type Usage struct {
 
 // Group is one attempt's directories, one per hierarchy.
 type Group struct {
-	dirs []groupDir
+	dirs        []groupDir
+	notEnforced []string
 }
+
+// NotEnforced names what Limit was to bound and the kernel has no file for.
+func (g *Group) NotEnforced() []string { return slices.Clone(g.notEnforced) }
 
 type groupDir struct {
 	version     int
@@ -64,52 +68,80 @@ func (m *Manager) Create(id string) (*Group, error) {
 // limits would need another order of writes than lowering them.
 func (g *Group) Limit(lim Limits) error {
 	for _, d := range g.dirs {
-		if err := d.limit(lim); err != nil {
+		missing, err := d.limit(lim)
+		if err != nil {
 			return err
 		}
+		g.notEnforced = append(g.notEnforced, missing...)
 	}
 	return nil
 }
 
-func (d groupDir) limit(lim Limits) error {
+// limit returns what could not be limited.
+func (d groupDir) limit(lim Limits) (missing []string, err error) {
 	type set struct {
 		file, value string
 		optional    bool
+		bounds      string // what is not enforced without the file; "" where others enforce it
 	}
 	var sets []set
 	num := func(n int64) string { return strconv.FormatInt(n, 10) }
 	if d.has(Memory) && lim.MemoryBytes > 0 {
 		if d.version == 2 {
 			// oom.group: half of a task is of no use to anyone.
-			sets = append(sets, set{"memory.max", num(lim.MemoryBytes), false},
-				set{"memory.swap.max", "0", true}, set{"memory.oom.group", "1", true})
+			sets = append(sets, set{"memory.max", num(lim.MemoryBytes), false, ""},
+				set{"memory.swap.max", "0", true, Swap}, set{"memory.oom.group", "1", true, ""})
 		} else {
 			// memsw must not be below memory: it goes second, downwards from
 			// unlimited. It is missing where swap accounting is off; then
 			// swappiness 0 keeps the group out of swap.
-			sets = append(sets, set{"memory.limit_in_bytes", num(lim.MemoryBytes), false},
-				set{"memory.memsw.limit_in_bytes", num(lim.MemoryBytes), true}, set{"memory.swappiness", "0", true})
+			sets = append(sets, set{"memory.limit_in_bytes", num(lim.MemoryBytes), false, ""},
+				set{"memory.memsw.limit_in_bytes", num(lim.MemoryBytes), true, Swap}, set{"memory.swappiness", "0", true, ""})
 		}
 	}
 	if d.has(CPU) && lim.CPUMillis > 0 {
 		quota := num(lim.CPUMillis * cpuPeriod / 1000)
 		if d.version == 2 {
-			sets = append(sets, set{"cpu.max", quota + " " + num(cpuPeriod), false})
+			sets = append(sets, set{"cpu.max", quota + " " + num(cpuPeriod), false, ""}, set{"cpu.weight", num(weight(shares(lim.CPUMillis))), true, CPUWeight})
 		} else {
-			sets = append(sets, set{"cpu.cfs_period_us", num(cpuPeriod), false}, set{"cpu.cfs_quota_us", quota, false})
+			sets = append(sets, set{"cpu.cfs_period_us", num(cpuPeriod), false, ""}, set{"cpu.cfs_quota_us", quota, false, ""},
+				set{"cpu.shares", num(shares(lim.CPUMillis)), true, CPUWeight})
 		}
 	}
 	if d.has(PIDs) && lim.PIDs > 0 {
-		sets = append(sets, set{"pids.max", num(lim.PIDs), false})
+		sets = append(sets, set{"pids.max", num(lim.PIDs), false, ""})
 	}
 	for _, s := range sets {
 		err := write(filepath.Join(d.path, s.file), s.value)
 		if err != nil && (!s.optional || !errors.Is(err, fs.ErrNotExist)) {
-			return fmt.Errorf("set limit: %w", err)
+			return missing, fmt.Errorf("set limit: %w", err)
+		}
+		if err != nil && s.bounds != "" && (s.bounds != Swap || swaps()) {
+			missing = append(missing, s.bounds)
 		}
 	}
-	return nil
+	return missing, nil
 }
+
+// What a kernel may be unable to enforce.
+const (
+	Swap      = "swap"
+	CPUWeight = "cpu_weight"
+)
+
+// swaps says whether this machine swaps at all: without, there is nothing to
+// limit. Only asked where the limit is missing. The first line is a heading.
+var swaps = func() bool {
+	b, err := os.ReadFile("/proc/swaps")
+	return err != nil || strings.Count(string(b), "\n") > 1
+}
+
+// shares is a group's part of the CPUs where more is asked for than there is:
+// as much as its quota, of 1024 per CPU, within v1's bounds.
+func shares(millis int64) int64 { return min(max(2, millis*1024/1000), 262_144) }
+
+// weight maps v1's shares to v2's weight, 1 to 10,000, as systemd and runc do.
+func weight(shares int64) int64 { return 1 + (shares-2)*9999/262_142 }
 
 // OpenProcs opens the files through which a process enters the group by writing
 // "0". The kernel checks the rights of who opened them, not of who writes.
@@ -128,20 +160,28 @@ func (g *Group) OpenProcs() ([]*os.File, error) {
 	return files, nil
 }
 
-// Usage reads the counters.
-func (g *Group) Usage() Usage {
-	var u Usage
+// CPU reads the CPU time used so far, and says whether the machine counts it.
+func (g *Group) CPU() (time.Duration, bool) {
 	for _, d := range g.dirs {
 		if d.version == 2 {
 			if us, ok := d.field("cpu.stat", "usage_usec"); ok {
-				u.CPU = time.Duration(us) * time.Microsecond
+				return time.Duration(us) * time.Microsecond, true
 			}
 		}
 		if d.has(CPUAcct) {
 			if ns, ok := d.number("cpuacct.usage"); ok {
-				u.CPU = time.Duration(ns)
+				return time.Duration(ns), true
 			}
 		}
+	}
+	return 0, false
+}
+
+// Usage reads the counters.
+func (g *Group) Usage() Usage {
+	var u Usage
+	u.CPU, _ = g.CPU()
+	for _, d := range g.dirs {
 		if d.has(Memory) {
 			d.memory(&u)
 		}

@@ -44,7 +44,8 @@ type recorder struct {
 	written   int64    // bytes on disk
 	tail      ring
 	truncated bool
-	failed    bool // the disk or the folder's bound, not the limit
+	exceeded  func() // called once, when more comes than the limit; nil is nothing to call
+	failed    bool   // the disk or the folder's bound, not the limit
 	finished  bool
 	flush     *time.Timer
 	dirty     bool
@@ -75,12 +76,24 @@ func (r *recorder) Stdout() io.Writer {
 	return writerFunc(func(p []byte) (int, error) { return r.write(Stdout, p) })
 }
 
+func (r *recorder) OnExceeded(call func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.exceeded = call
+}
+
 func (r *recorder) Stderr() io.Writer {
 	return writerFunc(func(p []byte) (int, error) { return r.write(Stderr, p) })
 }
 
 // write keeps what fits. It always claims to have taken everything.
 func (r *recorder) write(stream Stream, p []byte) (int, error) {
+	var exceeded func() // called without the lock: it may wait for others
+	defer func() {
+		if exceeded != nil {
+			exceeded()
+		}
+	}()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.finished || len(p) == 0 {
@@ -90,6 +103,10 @@ func (r *recorder) write(stream Stream, p []byte) (int, error) {
 	keep := p
 	if room := r.limit - r.kept[Stdout] - r.kept[Stderr]; int64(len(keep)) > room {
 		keep, r.truncated = keep[:room], true
+		// The limit of a folder or a disk that is full is not the spec's.
+		if !r.failed {
+			exceeded, r.exceeded = r.exceeded, nil
+		}
 	}
 	if len(keep) == 0 {
 		return len(p), nil

@@ -216,6 +216,7 @@ type output struct {
 
 func (o *output) Stdout() io.Writer { return counter{o, &o.sum.StdoutBytes} }
 func (o *output) Stderr() io.Writer { return counter{o, &o.sum.StderrBytes} }
+func (o *output) OnExceeded(func()) {}
 func (o *output) Finish() worker.OutputSummary {
 	o.mu.Lock()
 	defer o.mu.Unlock()
