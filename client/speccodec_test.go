@@ -35,9 +35,14 @@ func limitsSpec() TaskSpec {
 	}
 }
 
+// grantsSpec has what came after that.
+func grantsSpec() TaskSpec {
+	return TaskSpec{Command: []string{"a"}, Network: "none", Secrets: []Secret{{Name: "a", Value: "v"}, {Name: "b", ValueBase64: []byte{0, 255}}}}
+}
+
 // guards P11: what one release writes, the next one reads.
 func TestSpecGolden(t *testing.T) {
-	for name, spec := range map[string]TaskSpec{"full": fullSpec(), "limits": limitsSpec(), "least": {Command: []string{"true"}}} {
+	for name, spec := range map[string]TaskSpec{"full": fullSpec(), "limits": limitsSpec(), "grants": grantsSpec(), "least": {Command: []string{"true"}}} {
 		got, err := EncodeSpec(spec)
 		if err != nil {
 			t.Fatal(err)

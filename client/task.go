@@ -25,6 +25,16 @@ type TaskSpec struct {
 
 	OnOutputLimit string   `json:"on_output_limit,omitempty" enum:"truncate,end" doc:"When more comes: drop it, or end the attempt; default truncate"`
 	Scratch       *Scratch `json:"scratch,omitempty" doc:"A private writable folder; it ends with the attempt"`
+	Secrets       []Secret `json:"secrets,omitempty" maxItems:"16" doc:"Files for the command alone; their values are never shown"`
+	Network       string   `json:"network,omitempty" enum:"loopback,none" doc:"A loopback of its own, or nothing at all; default loopback"`
+}
+
+// Secret is a file below /run/secrets that the command alone can read. What the
+// API shows has its name and no value.
+type Secret struct {
+	Name        string `json:"name" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_][A-Za-z0-9._-]*$" doc:"The file's name"`
+	Value       string `json:"value,omitempty" maxLength:"16384" writeOnly:"true" doc:"Its text; needed, but never shown"`
+	ValueBase64 []byte `json:"value_base64,omitempty" writeOnly:"true" doc:"Its bytes, base64; excludes value"`
 }
 
 // Scratch is a private writable folder in memory: it counts against the

@@ -150,6 +150,19 @@ func TestGoldenLimits(t *testing.T) {
 	}
 }
 
+// guards P11
+func TestGoldenGrants(t *testing.T) {
+	spec, err := Marshal(Spec{Command: []string{"a"}, Secrets: []Secret{{"k", []byte{0, 255}}}, Network: NetworkNone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := NewCommand(CmdSubmit, RequestID{0xaa, 1}, "alice", &Submit{[]Submission{{Shape{}, spec}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "command-submit-grants", b)
+}
+
 // Golden commands of every version decode to what they were made of.
 // guards P11
 func TestGoldenCommandsDecode(t *testing.T) {

@@ -116,7 +116,24 @@ type Spec struct {
 	CPUTimeLimit     time.Duration `cbor:"11,keyasint,omitempty"` // of one attempt, all its processes together; 0 = none
 	OnOutputLimit    OnOutputLimit `cbor:"12,keyasint,omitempty"`
 	Scratch          *Scratch      `cbor:"13,keyasint,omitempty"`
+	Secrets          []Secret      `cbor:"14,keyasint,omitempty"` // sorted by name
+	Network          Network       `cbor:"15,keyasint,omitempty"`
 }
+
+// Secret is a file for the command alone. The API never shows its value.
+type Secret struct {
+	Name  string `cbor:"1,keyasint"`
+	Value []byte `cbor:"2,keyasint"`
+}
+
+// Network is what an attempt can reach.
+type Network uint8
+
+// The classes; the zero value is the loopback of its own.
+const (
+	NetworkLoopback Network = iota
+	NetworkNone
+)
 
 // OnOutputLimit is what happens to an attempt that writes more than its limit.
 type OnOutputLimit uint8

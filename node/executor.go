@@ -31,6 +31,12 @@ func (e executor) Start(ctx context.Context, run worker.Run, stdout, stderr io.W
 			MemoryBytes: int64(s.Shape.MemoryBytes), CPUMillis: int64(s.Shape.CPUMillis), PIDs: int64(s.PIDs), CPUTime: s.CPUTimeLimit,
 		},
 	}
+	if s.Network == fsm.NetworkNone {
+		spec.Network = sandbox.NetworkNone
+	}
+	for _, x := range s.Secrets {
+		spec.Secrets = append(spec.Secrets, sandbox.Secret{Name: x.Name, Value: x.Value})
+	}
 	if s.Scratch != nil {
 		spec.Scratch = &sandbox.Scratch{Target: s.Scratch.Target, Bytes: s.Scratch.Bytes, Inodes: int64(s.Scratch.Inodes)}
 	}

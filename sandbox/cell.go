@@ -29,11 +29,14 @@ type cell struct {
 type grants struct {
 	mounts  []Mount
 	scratch *Scratch
+	secrets []Secret
+	network Network
 }
 
-func (s Spec) grants() grants { return grants{s.Mounts, s.Scratch} }
+func (s Spec) grants() grants { return grants{s.Mounts, s.Scratch, s.Secrets, s.Network} }
 
-func (g grants) none() bool { return len(g.mounts) == 0 && g.scratch == nil }
+// none says whether there is nothing to attach.
+func (g grants) none() bool { return len(g.mounts) == 0 && g.scratch == nil && len(g.secrets) == 0 }
 
 // newCell makes one; on error nothing is left. A cell without limits yet must
 // get them by limit before it gets a task.
@@ -61,7 +64,7 @@ func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, 
 	if err != nil {
 		return err
 	}
-	req.Mounts = targets
+	req.Mounts, req.Network = targets, g.network
 	if c.group, err = c.rt.cgroups.Create(name); err != nil {
 		return err
 	}
@@ -181,6 +184,14 @@ func (c *cell) openGrants(g grants) (files []*os.File, targets []mountTarget, er
 		}
 		files = append(files, os.NewFile(uintptr(fd), m.Source))
 		targets = append(targets, mountTarget{Target: m.Target, Dir: dir, Writable: m.Writable})
+	}
+	if len(g.secrets) > 0 {
+		f, err := openSecrets(g.secrets, c.rt.uidBase+c.uid)
+		if err != nil {
+			return files, nil, err
+		}
+		files = append(files, f)
+		targets = append(targets, mountTarget{Target: SecretsFolder, Dir: true})
 	}
 	if g.scratch != nil {
 		f, err := openScratch(g.scratch, c.rt.uidBase+c.uid)

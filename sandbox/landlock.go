@@ -9,8 +9,8 @@ import (
 // Landlock is the second wall behind the read-only mounts: even on a mount that
 // is writable by mistake, the command may change files only below /tmp,
 // /dev/shm and its writable grants. It handles no reading and no execution
-// (mounts decide what is there), and no network: its rules would deny the
-// loopback of the sandbox's own network namespace.
+// (mounts decide what is there), and the network in one class alone: its rules
+// would deny the loopback of the sandbox's own network namespace.
 
 // landlockABI returns the kernel's version of the interface, 0 for none.
 func landlockABI() int {
@@ -50,7 +50,7 @@ func landlockRights(abi int) (file, tree uint64) {
 }
 
 // landlock comes when the root stands, and after no_new_privs.
-func (s *script) landlock(abi int, mounts []mountTarget) {
+func (s *script) landlock(abi int, req request) {
 	if abi == 0 {
 		return
 	}
@@ -58,7 +58,7 @@ func (s *script) landlock(abi int, mounts []mountTarget) {
 	defer func() { s.group = 0 }()
 	file, tree := landlockRights(abi)
 	attr := binary.NativeEndian.AppendUint64(nil, tree)
-	attr = binary.NativeEndian.AppendUint64(attr, 0) // network
+	attr = binary.NativeEndian.AppendUint64(attr, req.Network.deniedNetwork(abi))
 	scoped := uint64(0)
 	if abi >= 6 {
 		scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
@@ -69,7 +69,7 @@ func (s *script) landlock(abi int, mounts []mountTarget) {
 	s.landlockAllow("/dev/shm", tree)
 	s.landlockAllow("/dev", file)
 	s.landlockAllow("/proc", file)
-	for _, m := range mounts {
+	for _, m := range req.Mounts {
 		switch {
 		case m.Writable && m.Dir:
 			s.landlockAllow(m.Target, tree)

@@ -27,6 +27,7 @@ var probes = map[string]func(args []string){
 	"calls":   probeCalls,
 	"dial":    probeDial,
 	"listen":  probeListen,
+	"self":    probeSelf,
 	"forks":   probeForks,
 	"memory":  probeMemory,
 	"spin":    probeSpin,

@@ -60,9 +60,11 @@ func (l *launcher) write(req request, fds []int) ([]string, error) {
 		s.grant(m, baseStage, mounts[i])
 	}
 	s.pivot()
-	s.group = ctlNet
-	s.loopback()
-	s.group = 0
+	if req.Network != NetworkNone {
+		s.group = ctlNet
+		s.loopback()
+		s.group = 0
+	}
 	s.do("set hostname", unix.SYS_SETHOSTNAME, "sandbox", len("sandbox"))
 	s.identity(req.UID, l.lastCap)
 	s.group = ctlNoNewPrivs
@@ -73,7 +75,7 @@ func (l *launcher) write(req request, fds []int) ([]string, error) {
 		s.do(fmt.Sprintf("set resource limit %d", r.resource), unix.SYS_PRLIMIT64, 0, r.resource, s.bytes(append(v, v...)), 0)
 	}
 	s.group = 0
-	s.landlock(l.landlock, req.Mounts)
+	s.landlock(l.landlock, req)
 	s.do("start a session", unix.SYS_SETSID)
 	s.do("close the launcher's streams", unix.SYS_CLOSE_RANGE, 0, 2, 0)
 	s.do("close everything else", unix.SYS_CLOSE_RANGE, initSock+1, int(^uint32(0)), 0)

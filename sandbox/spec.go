@@ -45,6 +45,8 @@ type Spec struct {
 	Stdin   []byte   // at most 16 MiB; none reads as an empty file
 	Mounts  []Mount  // the grants: at most 64
 	Scratch *Scratch // nil is none
+	Secrets []Secret // files in /run/secrets
+	Network Network  // "" is NetworkLoopback
 	Limits  Limits
 }
 
@@ -152,6 +154,15 @@ func (s Spec) normalize() (Spec, error) {
 	}
 	if err := s.validScratch(); err != nil {
 		return s, err
+	}
+	if err := s.validSecrets(); err != nil {
+		return s, err
+	}
+	if s.Network == "" {
+		s.Network = NetworkLoopback
+	}
+	if s.Network != NetworkLoopback && s.Network != NetworkNone {
+		return s, invalid("Network", "%q, want %s or %s", s.Network, NetworkLoopback, NetworkNone)
 	}
 	var err error
 	s.Limits, err = s.Limits.normalize()

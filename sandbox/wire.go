@@ -23,6 +23,7 @@ type request struct {
 	Cgroups  int           `json:"cgroups,omitempty"`
 	Mounts   []mountTarget `json:"mounts,omitempty"`
 	TmpBytes int64         `json:"tmp_bytes,omitempty"`
+	Network  Network       `json:"network,omitempty"`
 	Off      control       `json:"off,omitempty"`
 	OwnerUID uint32        `json:"owner_uid,omitempty"` // kindOwner: on-disk IDs to map to UID
 	OwnerGID uint32        `json:"owner_gid,omitempty"`

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"strconv"
 	"strings"
 
@@ -15,6 +17,7 @@ var specWords = map[string][]string{
 	"on-lost":         {"retry", "fail"},
 	"placement":       {"spread", "pack"},
 	"on-output-limit": {"truncate", "end"},
+	"network":         {"loopback", "none"},
 }
 
 // completeSpecWords offers them.
@@ -46,6 +49,35 @@ func parseScratch(s string) (*client.Scratch, error) {
 		if out.Inodes, err = strconv.Atoi(parts[1]); err != nil || out.Inodes < 1 {
 			return nil, bad
 		}
+	}
+	return out, nil
+}
+
+// maxSecretFile is the API's bound.
+const maxSecretFile = 16 << 10
+
+// readSecrets reads NAME=FILE. There is no form with the value itself: other
+// users of this machine can read a command line.
+func readSecrets(words []string) ([]client.Secret, error) {
+	var out []client.Secret
+	for _, w := range words {
+		name, file, ok := strings.Cut(w, "=")
+		if !ok || name == "" || file == "" {
+			return nil, fmt.Errorf("want NAME=FILE") // without the word: it may be a value
+		}
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read the secret %s: %w", name, err)
+		}
+		b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("read the secret %s: %w", name, err)
+		}
+		if len(b) == 0 || len(b) > maxSecretFile {
+			return nil, fmt.Errorf("the secret %s has %d bytes, want 1 to %d", name, len(b), maxSecretFile)
+		}
+		out = append(out, client.Secret{Name: name, ValueBase64: b})
 	}
 	return out, nil
 }

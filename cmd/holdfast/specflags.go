@@ -18,7 +18,8 @@ import (
 // specFlags are the flags that say what a task is granted.
 type specFlags struct {
 	name, workDir, onLost, placement, memory, outputLimit string
-	onOutputLimit, scratch                                string
+	onOutputLimit, scratch, network                       string
+	secrets                                               []string
 	cpuTime                                               time.Duration
 	env, labels, mounts, constraints, abilities           []string
 	cpuMillis, pids, priority, retries                    int
@@ -49,6 +50,8 @@ func (s *specFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.onOutputLimit, "on-output-limit", "", "when more comes: truncate or end (default truncate)")
 	f.DurationVar(&s.cpuTime, "cpu-time", 0, "most CPU time of one attempt (default no limit)")
 	f.StringVar(&s.scratch, "scratch", "", "private writable folder in memory: SIZE or /target:SIZE[:FILES]")
+	f.StringArrayVar(&s.secrets, "secret", nil, "NAME=FILE: give the file's bytes as /run/secrets/NAME, shown to nobody (repeat)")
+	f.StringVar(&s.network, "network", "", "loopback or none (default loopback)")
 	f.BoolVarP(&s.stdin, "stdin", "i", false, "send this command's standard input, at most 64 KiB with the spec")
 }
 
@@ -93,6 +96,9 @@ func (s *specFlags) spec(f *pflag.FlagSet, command []string, stdin io.Reader) (c
 	fail("output-limit", err)
 	t.Scratch, err = parseScratch(s.scratch)
 	fail("scratch", err)
+	t.Network = s.network
+	t.Secrets, err = readSecrets(s.secrets)
+	fail("secret", err)
 	if len(errs) > 0 {
 		return t, usagef("%w", errors.Join(errs...))
 	}

@@ -222,6 +222,12 @@ func scanSpec(s string, t *client.TaskSpec) bool {
 			keys.once(16, &c)
 			t.Scratch = new(client.Scratch)
 			c.scratch(t.Scratch)
+		case "secrets":
+			keys.once(17, &c)
+			c.secrets(t)
+		case "network":
+			keys.once(18, &c)
+			t.Network = c.text()
 		default:
 			c.odd = true
 		}
@@ -286,6 +292,29 @@ func (c *scan) timeouts(t *client.Timeouts) {
 			t.CPU = c.duration()
 		default:
 			c.odd = true
+		}
+	}
+}
+
+func (c *scan) secrets(t *client.TaskSpec) {
+	n := c.size(cborArray)
+	t.Secrets = make([]client.Secret, n)
+	for i := range t.Secrets {
+		s, keys := &t.Secrets[i], seen(0)
+		for k := c.size(cborMap); k > 0 && !c.odd; k-- {
+			switch c.text() {
+			case "name":
+				keys.once(0, c)
+				s.Name = c.text()
+			case "value":
+				keys.once(1, c)
+				s.Value = c.text()
+			case "value_base64":
+				keys.once(2, c)
+				s.ValueBase64 = []byte(c.bytes())
+			default:
+				c.odd = true
+			}
 		}
 	}
 }

@@ -16,6 +16,7 @@ var (
 	placementNames = []string{fsm.Spread: "spread", fsm.Pack: "pack"}
 	onLostNames    = []string{fsm.OnLostRetry: "retry", fsm.OnLostFail: "fail"}
 	outputNames    = []string{fsm.OutputTruncate: "truncate", fsm.OutputEnd: "end"}
+	networkNames   = []string{fsm.NetworkLoopback: "loopback", fsm.NetworkNone: "none"}
 	roleNames      = []string{fsm.RoleViewer: "viewer", fsm.RoleSubmitter: "submitter", fsm.RoleOperator: "operator", fsm.RoleAdmin: "admin", fsm.RoleNode: "node"}
 )
 

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -51,7 +53,7 @@ const fullSpec = `{
  "resources":{"cpu_millis":2000,"memory_bytes":1073741824,"pids":7},"priority":0,
  "labels":{"z":"1","a":""},"constraints":[{"key":"zone","op":"in","values":["b","a"]},{"key":"gpu","op":"exists"}],
  "abilities":["net","memory","net"],"placement":"pack","timeouts":{"queue":"1h","run":"90s","grace":"1s","cpu":"3s"},
- "retry":{"limit":3,"backoff":"2s"},"on_lost":"fail","output_limit_bytes":1024,"on_output_limit":"end","scratch":{"target":"/w","bytes":100000,"inodes":70}}`
+ "retry":{"limit":3,"backoff":"2s"},"on_lost":"fail","output_limit_bytes":1024,"on_output_limit":"end","scratch":{"target":"/w","bytes":100000,"inodes":70},"network":"none"}`
 
 func TestSpecRoundTrip(t *testing.T) {
 	in := decodeSpec(t, fullSpec)
@@ -162,6 +164,12 @@ func TestSpecRefusals(t *testing.T) {
 		{with(`"retry":{"limit":1,"backoff":"2h"}`), "retry.backoff"},
 		{with(`"output_limit_bytes":-1`), "output_limit_bytes"},
 		{with(`"on_output_limit":"stop"`), "on_output_limit"},
+		{with(`"network":"proxy"`), "network"},
+		{with(`"secrets":[{"name":"../x","value":"v"}]`), "secrets[0].name"},
+		{with(`"secrets":[{"name":"x"}]`), "secrets[0].value"},
+		{with(`"secrets":[{"name":"x","value":"v","value_base64":"AA=="}]`), "secrets[0].value"},
+		{with(`"secrets":[{"name":"x","value":"v"},{"name":"x","value":"w"}]`), "secrets"},
+		{with(`"mounts":[{"source":"/run"}],"secrets":[{"name":"x","value":"v"}]`), "secrets"},
 		{with(`"timeouts":{"cpu":"90000h1s"}`), "timeouts.cpu"},
 		{with(`"scratch":{"target":"here"}`), "scratch.target"},
 		{with(`"scratch":{"bytes":1}`), "scratch.bytes"},
@@ -208,4 +216,33 @@ func FuzzSubmission(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// guards P8
+func TestSecretsAreNeverShown(t *testing.T) {
+	const value = "word of mouth"
+	in := decodeSpec(t, `{"command":["true"],"secrets":[{"name":"b","value":"`+value+`"},{"name":"a","value_base64":"`+base64.StdEncoding.EncodeToString([]byte(value))+`"}]}`)
+	sub, p := submission(in, "body.")
+	if p != nil {
+		t.Fatal(p)
+	}
+	var spec fsm.Spec
+	if err := fsm.Unmarshal(sub.Spec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	if len(spec.Secrets) != 2 || spec.Secrets[0].Name != "a" || string(spec.Secrets[1].Value) != value {
+		t.Errorf("%+v", spec.Secrets)
+	}
+	task, err := taskOf(&fsm.TaskView{ID: 1, SpecBytes: sub.Spec}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]client.Secret{{Name: "a"}, {Name: "b"}}, task.Spec.Secrets); diff != "" {
+		t.Error(diff)
+	}
+	in.Secrets[0].Value = strings.Repeat(value, 2000)
+	_, p = submission(in, "body.")
+	if p == nil || strings.Contains(fmt.Sprint(p.Errors), value) {
+		t.Errorf("%+v", p)
+	}
 }

@@ -1,6 +1,10 @@
 package api
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	"holdfast/client"
 	"holdfast/fsm"
 )
@@ -25,6 +29,81 @@ func limits(t *client.TaskSpec, spec *fsm.Spec, f *faults) {
 	if t.Scratch != nil {
 		spec.Scratch = scratch(t, spec, f)
 	}
+	if t.Network != "" {
+		if spec.Network, ok = numberOf[fsm.Network](networkNames, t.Network); !ok {
+			f.add("network", "is %.64q, want loopback or none", t.Network)
+		}
+	}
+	if len(t.Secrets) > 0 {
+		spec.Secrets = secrets(t, spec, f)
+	}
+}
+
+const (
+	maxSecrets     = 16
+	maxSecretName  = 64
+	maxSecretBytes = 16 << 10
+	secretsFolder  = "/run/secrets"
+)
+
+// secrets never quotes a value: faults go to logs and screens.
+func secrets(t *client.TaskSpec, spec *fsm.Spec, f *faults) []fsm.Secret {
+	if len(t.Secrets) > maxSecrets {
+		f.add("secrets", "has %d, at most %d", len(t.Secrets), maxSecrets)
+		return nil
+	}
+	targets := []string{}
+	for _, m := range spec.Mounts {
+		targets = append(targets, m.Target)
+	}
+	if spec.Scratch != nil {
+		targets = append(targets, spec.Scratch.Target)
+	}
+	for _, p := range targets {
+		if p == "/run" || p == secretsFolder || strings.HasPrefix(p, secretsFolder+"/") {
+			f.add("secrets", "are in %s, which is the place of a mount or the scratch folder too", secretsFolder)
+		}
+	}
+	list := make([]fsm.Secret, 0, len(t.Secrets))
+	for i, x := range t.Secrets {
+		at := fmt.Sprintf("secrets[%d].", i)
+		if !isSecretName(x.Name) {
+			f.add(at+"name", "%.64q is none: want letters, digits, _, - and ., not starting with - or ., at most %d bytes", x.Name, maxSecretName)
+		}
+		s := fsm.Secret{Name: x.Name, Value: x.ValueBase64}
+		if x.Value != "" {
+			if len(x.ValueBase64) > 0 {
+				f.add(at+"value", "excludes value_base64: give one")
+			}
+			s.Value = []byte(x.Value)
+		}
+		switch {
+		case len(s.Value) == 0:
+			f.add(at+"value", "is empty: what get shows of a task has no values; give them again")
+		case len(s.Value) > maxSecretBytes:
+			f.add(at+"value", "has %d bytes, at most %d", len(s.Value), maxSecretBytes)
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b fsm.Secret) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(list); i++ {
+		if list[i].Name == list[i-1].Name {
+			f.add("secrets", "has two with the name %.64q", list[i].Name)
+		}
+	}
+	return list
+}
+
+func isSecretName(s string) bool {
+	for i, c := range []byte(s) {
+		switch {
+		case c == '_', '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+		case i > 0 && (c == '.' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxSecretName
 }
 
 // scratch spells out a folder. It is in memory, so that more than the memory

@@ -153,6 +153,14 @@ func appendSpec(b []byte, s *fsm.Spec, shape []byte) []byte {
 		r.key(13)
 		r.b = appendScratch(r.b, s.Scratch)
 	}
+	if len(s.Secrets) > 0 {
+		r.array(14, len(s.Secrets))
+		for _, x := range s.Secrets {
+			r.b = appendText(append(r.b, cborMap<<5|2, 1), x.Name)
+			r.b = append(appendHead(append(r.b, 2), cborBytes, uint64(len(x.Value))), x.Value...)
+		}
+	}
+	r.uint(15, uint64(s.Network))
 	return r.b
 }
 

@@ -61,6 +61,18 @@ func anySpec(t *rapid.T) client.TaskSpec {
 		s.Scratch = &client.Scratch{Bytes: rapid.Int64Range(0, 1<<30).Draw(t, "bytes"), Inodes: rapid.IntRange(0, 1<<21).Draw(t, "inodes")}
 		maybe("scratch_target", func() { s.Scratch.Target = "/" + text.Draw(t, "scratch_target") })
 	})
+	maybe("network", func() { s.Network = rapid.SampledFrom([]string{"none", "loopback", "x"}).Draw(t, "network") })
+	maybe("secrets", func() {
+		for i := range rapid.IntRange(0, 3).Draw(t, "secrets") {
+			x := client.Secret{Name: string(rune('c' - i))}
+			if rapid.Bool().Draw(t, "text") {
+				x.Value = text.Draw(t, "value")
+			} else {
+				x.ValueBase64 = rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "value_base64")
+			}
+			s.Secrets = append(s.Secrets, x)
+		}
+	})
 	maybe("output", func() { s.OutputLimit = rapid.Int64Min(0).Draw(t, "output") })
 	return s
 }

@@ -79,6 +79,10 @@ func specOf(s *fsm.Spec) *client.TaskSpec {
 		Retry:       client.Retry{Limit: int(s.Shape.RetryLimit), Backoff: client.Duration(s.Shape.RetryBackoff)},
 		OutputLimit: s.OutputLimitBytes, OnOutputLimit: nameOf(outputNames, s.OnOutputLimit),
 	}
+	t.Network = nameOf(networkNames, s.Network)
+	for _, x := range s.Secrets { // whoever may read tasks must not read these
+		t.Secrets = append(t.Secrets, client.Secret{Name: x.Name})
+	}
 	if s.Scratch != nil {
 		t.Scratch = &client.Scratch{Target: s.Scratch.Target, Bytes: s.Scratch.Bytes, Inodes: int(s.Scratch.Inodes)}
 	}
