@@ -42,7 +42,8 @@ func grantsSpec() TaskSpec {
 
 // guards P11: what one release writes, the next one reads.
 func TestSpecGolden(t *testing.T) {
-	for name, spec := range map[string]TaskSpec{"full": fullSpec(), "limits": limitsSpec(), "grants": grantsSpec(), "least": {Command: []string{"true"}}} {
+	for name, spec := range map[string]TaskSpec{"full": fullSpec(), "limits": limitsSpec(), "grants": grantsSpec(),
+		"io": {Command: []string{"a"}, Resources: Resources{IOWeight: 1, IOReadBPS: 2, IOWriteBPS: 3}}, "least": {Command: []string{"true"}}} {
 		got, err := EncodeSpec(spec)
 		if err != nil {
 			t.Fatal(err)

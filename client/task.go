@@ -57,6 +57,9 @@ type Resources struct {
 	CPUMillis   int   `json:"cpu_millis,omitempty" minimum:"0" maximum:"1024000" doc:"Thousandths of one CPU; default 500"`
 	MemoryBytes int64 `json:"memory_bytes,omitempty" minimum:"0" doc:"Default 512 MiB"`
 	PIDs        int   `json:"pids,omitempty" minimum:"0" maximum:"1048576" doc:"Processes and threads; default 64"`
+	IOWeight    int   `json:"io_weight,omitempty" minimum:"0" maximum:"1000" doc:"Part of the disks where tasks compete; the kernel's default is 100"`
+	IOReadBPS   int64 `json:"io_read_bps,omitempty" minimum:"0" doc:"Bytes per second read from each disk; default no limit"`
+	IOWriteBPS  int64 `json:"io_write_bps,omitempty" minimum:"0" doc:"Bytes per second written to each disk; default no limit"`
 }
 
 // Constraint restricts the nodes by one of their labels.

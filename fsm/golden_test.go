@@ -152,15 +152,20 @@ func TestGoldenLimits(t *testing.T) {
 
 // guards P11
 func TestGoldenGrants(t *testing.T) {
-	spec, err := Marshal(Spec{Command: []string{"a"}, Secrets: []Secret{{"k", []byte{0, 255}}}, Network: NetworkNone})
-	if err != nil {
-		t.Fatal(err)
+	for name, s := range map[string]Spec{
+		"grants": {Command: []string{"a"}, Secrets: []Secret{{"k", []byte{0, 255}}}, Network: NetworkNone},
+		"io":     {Command: []string{"a"}, IO: &IOLimits{50, 1 << 20, 1 << 21}},
+	} {
+		spec, err := Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := NewCommand(CmdSubmit, RequestID{0xaa, 1}, "alice", &Submit{[]Submission{{Shape{}, spec}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "command-submit-"+name, b)
 	}
-	b, err := NewCommand(CmdSubmit, RequestID{0xaa, 1}, "alice", &Submit{[]Submission{{Shape{}, spec}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "command-submit-grants", b)
 }
 
 // Golden commands of every version decode to what they were made of.

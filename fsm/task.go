@@ -118,6 +118,14 @@ type Spec struct {
 	Scratch          *Scratch      `cbor:"13,keyasint,omitempty"`
 	Secrets          []Secret      `cbor:"14,keyasint,omitempty"` // sorted by name
 	Network          Network       `cbor:"15,keyasint,omitempty"`
+	IO               *IOLimits     `cbor:"16,keyasint,omitempty"`
+}
+
+// IOLimits bound what an attempt moves to and from disks. Zero is no bound.
+type IOLimits struct {
+	Weight   uint32 `cbor:"1,keyasint,omitempty"` // 1 to 1000
+	ReadBPS  int64  `cbor:"2,keyasint,omitempty"` // bytes per second, of each disk
+	WriteBPS int64  `cbor:"3,keyasint,omitempty"`
 }
 
 // Secret is a file for the command alone. The API never shows its value.

@@ -31,6 +31,9 @@ func (e executor) Start(ctx context.Context, run worker.Run, stdout, stderr io.W
 			MemoryBytes: int64(s.Shape.MemoryBytes), CPUMillis: int64(s.Shape.CPUMillis), PIDs: int64(s.PIDs), CPUTime: s.CPUTimeLimit,
 		},
 	}
+	if s.IO != nil {
+		spec.Limits.IOWeight, spec.Limits.IOReadBPS, spec.Limits.IOWriteBPS = int64(s.IO.Weight), s.IO.ReadBPS, s.IO.WriteBPS
+	}
 	if s.Network == fsm.NetworkNone {
 		spec.Network = sandbox.NetworkNone
 	}

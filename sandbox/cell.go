@@ -65,7 +65,7 @@ func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, 
 		return err
 	}
 	req.Mounts, req.Network = targets, g.network
-	if c.group, err = c.rt.cgroups.Create(name); err != nil {
+	if c.group, err = c.rt.cgroups.Create(name, lim.anyIO()); err != nil {
 		return err
 	}
 	if limited {
@@ -213,7 +213,7 @@ func (c *cell) limit(lim Limits) error {
 	if c.rt.off&ctlCgroups != 0 {
 		return nil
 	}
-	return c.group.Limit(cgroup.Limits{MemoryBytes: lim.MemoryBytes, CPUMillis: lim.CPUMillis, PIDs: lim.PIDs + 1}) // the init is one
+	return c.group.Limit(cgroup.Limits{MemoryBytes: lim.MemoryBytes, CPUMillis: lim.CPUMillis, PIDs: lim.PIDs + 1, IO: lim.io()}) // the init is one
 }
 
 // fit gives a warm cell what its spec asks for beyond warmLimits: limits, the

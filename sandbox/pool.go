@@ -181,6 +181,9 @@ func (p *pool) wake() {
 // changes anyway. A rule holds for what is mounted below its folder, too.
 func suits(spec Spec) bool {
 	allowed := func(target string) bool { return within(target, "/tmp") || within(target, "/dev/shm") }
+	if spec.Limits.anyIO() {
+		return false // its group may lack the controller
+	}
 	if spec.Network == NetworkNone {
 		return false // lo is up, and cannot be taken down from outside without the rules
 	}

@@ -120,7 +120,7 @@ func TestPoolFailureStartsCold(t *testing.T) {
 func TestPoolThatCannotBeFilled(t *testing.T) {
 	r := poolRuntime(t, 0, 2)
 	for n := range 20 { // in the way of its next cells
-		g, err := r.cgroups.Create(fmt.Sprintf("warm_%d", n+1))
+		g, err := r.cgroups.Create(fmt.Sprintf("warm_%d", n+1), false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"holdfast/sandbox/cgroup"
 )
 
 // Defaults and bounds of a Spec. A field that is zero gets its default.
@@ -78,7 +80,7 @@ type Mount struct {
 }
 
 // Limits bounds one attempt. Zero means the default; there is no "unlimited"
-// but for WallTime and CPUTime, which are unlimited at zero.
+// but for times and IO, which are unlimited at zero.
 type Limits struct {
 	MemoryBytes int64         // memory, swap, /tmp and /dev/shm together; default 512 MiB
 	CPUMillis   int64         // thousandths of one CPU; default 500
@@ -86,7 +88,18 @@ type Limits struct {
 	WallTime    time.Duration // from Start; 0 is none
 	CPUTime     time.Duration // of all processes together; 0 is none
 	TmpBytes    int64         // size of /tmp; default half of MemoryBytes
+
+	// What is moved to and from each disk; zero is no limit. What the kernel
+	// cannot enforce of it is in Result.NotEnforced.
+	IOWeight              int64 // 1 to 1000
+	IOReadBPS, IOWriteBPS int64 // bytes per second
 }
+
+func (l Limits) io() cgroup.IOLimits {
+	return cgroup.IOLimits{Weight: l.IOWeight, ReadBPS: l.IOReadBPS, WriteBPS: l.IOWriteBPS}
+}
+
+func (l Limits) anyIO() bool { return l.io() != cgroup.IOLimits{} }
 
 // Streams takes the output. A nil writer discards. A writer that blocks slows
 // the task down to its pace and never holds up Kill or, for long, Wait.
@@ -237,6 +250,12 @@ func (l Limits) normalize() (Limits, error) {
 	}
 	if l.PIDs < 1 || l.PIDs > maxPIDs {
 		return l, invalid("Limits.PIDs", "%d, want 1 to %d", l.PIDs, maxPIDs)
+	}
+	if l.IOWeight < 0 || l.IOWeight > 1000 {
+		return l, invalid("Limits.IOWeight", "%d, want 0 to 1000", l.IOWeight)
+	}
+	if l.IOReadBPS < 0 || l.IOWriteBPS < 0 {
+		return l, invalid("Limits.IOReadBPS", "%d and IOWriteBPS %d must not be negative", l.IOReadBPS, l.IOWriteBPS)
 	}
 	if l.WallTime < 0 {
 		return l, invalid("Limits.WallTime", "%s is negative", l.WallTime)

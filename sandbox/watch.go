@@ -44,6 +44,9 @@ func (s *Sandbox) arm(ctx context.Context) {
 // watch lives as long as the sandbox and makes its result.
 func (s *Sandbox) watch() {
 	last, err := s.reports()
+	if s.limits.anyIO() {
+		s.group.ReleaseIO()
+	}
 	// From here the kernel kills whatever the command left; the pidfd is
 	// readable when all of it is gone.
 	if werr := waitGone(s.pidfd); werr != nil {
@@ -242,6 +245,9 @@ func (s *Sandbox) Kill(reason EndReason) {
 	}
 	if err := signalFD(s.pidfd, unix.SIGKILL, 0); err != nil {
 		s.rt.log.Error("kill a sandbox", "sandbox", s.id, "error", err)
+	}
+	if s.limits.anyIO() {
+		s.group.ReleaseIO()
 	}
 }
 

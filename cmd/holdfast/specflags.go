@@ -19,6 +19,8 @@ import (
 type specFlags struct {
 	name, workDir, onLost, placement, memory, outputLimit string
 	onOutputLimit, scratch, network                       string
+	ioRead, ioWrite                                       string
+	ioWeight                                              int
 	secrets                                               []string
 	cpuTime                                               time.Duration
 	env, labels, mounts, constraints, abilities           []string
@@ -52,6 +54,9 @@ func (s *specFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.scratch, "scratch", "", "private writable folder in memory: SIZE or /target:SIZE[:FILES]")
 	f.StringArrayVar(&s.secrets, "secret", nil, "NAME=FILE: give the file's bytes as /run/secrets/NAME, shown to nobody (repeat)")
 	f.StringVar(&s.network, "network", "", "loopback or none (default loopback)")
+	f.IntVar(&s.ioWeight, "io-weight", 0, "part of the disks where tasks compete, 1 to 1000 (default the kernel's, 100)")
+	f.StringVar(&s.ioRead, "io-read", "", "bytes per second from each disk, as in 10MiB (default no limit)")
+	f.StringVar(&s.ioWrite, "io-write", "", "bytes per second to each disk (default no limit)")
 	f.BoolVarP(&s.stdin, "stdin", "i", false, "send this command's standard input, at most 64 KiB with the spec")
 }
 
@@ -62,7 +67,7 @@ const maxStdin = 64 << 10
 func (s *specFlags) spec(f *pflag.FlagSet, command []string, stdin io.Reader) (client.TaskSpec, error) {
 	t := client.TaskSpec{
 		Name: s.name, Command: command, WorkDir: s.workDir, OnLost: s.onLost, Placement: s.placement, Abilities: s.abilities,
-		Resources: client.Resources{CPUMillis: s.cpuMillis, PIDs: s.pids},
+		Resources: client.Resources{CPUMillis: s.cpuMillis, PIDs: s.pids, IOWeight: s.ioWeight},
 		Timeouts:  client.Timeouts{Queue: client.Duration(s.queueTimeout), Run: client.Duration(s.runTimeout), Grace: client.Duration(s.grace), CPU: client.Duration(s.cpuTime)},
 		Retry:     client.Retry{Limit: s.retries, Backoff: client.Duration(s.backoff)}, OnOutputLimit: s.onOutputLimit,
 	}
@@ -97,6 +102,10 @@ func (s *specFlags) spec(f *pflag.FlagSet, command []string, stdin io.Reader) (c
 	t.Scratch, err = parseScratch(s.scratch)
 	fail("scratch", err)
 	t.Network = s.network
+	t.Resources.IOReadBPS, err = parseSize(s.ioRead)
+	fail("io-read", err)
+	t.Resources.IOWriteBPS, err = parseSize(s.ioWrite)
+	fail("io-write", err)
 	t.Secrets, err = readSecrets(s.secrets)
 	fail("secret", err)
 	if len(errs) > 0 {

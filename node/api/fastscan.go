@@ -268,6 +268,15 @@ func (c *scan) resources(r *client.Resources) {
 		case "pids":
 			keys.once(2, c)
 			r.PIDs = int(c.int())
+		case "io_weight":
+			keys.once(3, c)
+			r.IOWeight = int(c.int())
+		case "io_read_bps":
+			keys.once(4, c)
+			r.IOReadBPS = c.int()
+		case "io_write_bps":
+			keys.once(5, c)
+			r.IOWriteBPS = c.int()
 		default:
 			c.odd = true
 		}

@@ -50,7 +50,7 @@ func TestSpecDefaults(t *testing.T) {
 const fullSpec = `{
  "name":"full","command":["/bin/sh","-c","echo \"hi\""],"env":{"B":"2","A":"1=1"},"work_dir":"/work","stdin":"in",
  "mounts":[{"source":"/usr/src"},{"source":"/data","target":"/in","writable":true}],
- "resources":{"cpu_millis":2000,"memory_bytes":1073741824,"pids":7},"priority":0,
+ "resources":{"cpu_millis":2000,"memory_bytes":1073741824,"pids":7,"io_weight":50,"io_read_bps":1048576,"io_write_bps":2097152},"priority":0,
  "labels":{"z":"1","a":""},"constraints":[{"key":"zone","op":"in","values":["b","a"]},{"key":"gpu","op":"exists"}],
  "abilities":["net","memory","net"],"placement":"pack","timeouts":{"queue":"1h","run":"90s","grace":"1s","cpu":"3s"},
  "retry":{"limit":3,"backoff":"2s"},"on_lost":"fail","output_limit_bytes":1024,"on_output_limit":"end","scratch":{"target":"/w","bytes":100000,"inodes":70},"network":"none"}`
@@ -165,6 +165,9 @@ func TestSpecRefusals(t *testing.T) {
 		{with(`"output_limit_bytes":-1`), "output_limit_bytes"},
 		{with(`"on_output_limit":"stop"`), "on_output_limit"},
 		{with(`"network":"proxy"`), "network"},
+		{with(`"resources":{"io_weight":1001}`), "resources.io_weight"},
+		{with(`"resources":{"io_read_bps":1000}`), "resources.io_read_bps"},
+		{with(`"resources":{"io_write_bps":-1}`), "resources.io_write_bps"},
 		{with(`"secrets":[{"name":"../x","value":"v"}]`), "secrets[0].name"},
 		{with(`"secrets":[{"name":"x"}]`), "secrets[0].value"},
 		{with(`"secrets":[{"name":"x","value":"v","value_base64":"AA=="}]`), "secrets[0].value"},

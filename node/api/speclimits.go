@@ -29,6 +29,14 @@ func limits(t *client.TaskSpec, spec *fsm.Spec, f *faults) {
 	if t.Scratch != nil {
 		spec.Scratch = scratch(t, spec, f)
 	}
+	io := fsm.IOLimits{
+		Weight:   uint32(within(f, "resources.io_weight", int64(t.Resources.IOWeight), 0, maxIOWeight)),
+		ReadBPS:  diskRate(f, "resources.io_read_bps", t.Resources.IOReadBPS),
+		WriteBPS: diskRate(f, "resources.io_write_bps", t.Resources.IOWriteBPS),
+	}
+	if io != (fsm.IOLimits{}) {
+		spec.IO = &io
+	}
 	if t.Network != "" {
 		if spec.Network, ok = numberOf[fsm.Network](networkNames, t.Network); !ok {
 			f.add("network", "is %.64q, want loopback or none", t.Network)
@@ -37,6 +45,21 @@ func limits(t *client.TaskSpec, spec *fsm.Spec, f *faults) {
 	if len(t.Secrets) > 0 {
 		spec.Secrets = secrets(t, spec, f)
 	}
+}
+
+const (
+	maxIOWeight = 1000
+	// minIORate keeps a task that waits for a disk from taking minutes to die:
+	// such a wait cannot be interrupted.
+	minIORate = 1 << 20
+	maxIORate = 1 << 50
+)
+
+func diskRate(f *faults, at string, v int64) int64 {
+	if v > 0 && v < minIORate {
+		f.add(at, "is %d, want 0 (no limit) or at least %d", v, minIORate)
+	}
+	return within(f, at, v, 0, maxIORate)
 }
 
 const (

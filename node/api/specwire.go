@@ -161,6 +161,14 @@ func appendSpec(b []byte, s *fsm.Spec, shape []byte) []byte {
 		}
 	}
 	r.uint(15, uint64(s.Network))
+	if s.IO != nil {
+		r.key(16)
+		io := newRecord(r.b)
+		io.uint(1, uint64(s.IO.Weight))
+		io.int(2, s.IO.ReadBPS)
+		io.int(3, s.IO.WriteBPS)
+		r.b = io.b
+	}
 	return r.b
 }
 

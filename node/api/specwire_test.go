@@ -53,22 +53,27 @@ func anySpec(t *rapid.T) client.TaskSpec {
 	maybe("limit", func() { s.Retry.Limit = rapid.IntRange(0, 1001).Draw(t, "limit") })
 	maybe("backoff", func() { s.Retry.Backoff = duration("backoff") })
 	maybe("on_lost", func() { s.OnLost = rapid.SampledFrom([]string{"retry", "fail"}).Draw(t, "on_lost") })
-	maybe("cpu_time", func() { s.Timeouts.CPU = duration("cpu_time") })
+	maybe("cpu_time", func() { s.Timeouts.CPU = client.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "cpu_time")) })
 	maybe("on_output_limit", func() {
-		s.OnOutputLimit = rapid.SampledFrom([]string{"truncate", "end", "x"}).Draw(t, "on_output_limit")
+		s.OnOutputLimit = rapid.SampledFrom([]string{"truncate", "end"}).Draw(t, "on_output_limit")
 	})
 	maybe("scratch", func() {
-		s.Scratch = &client.Scratch{Bytes: rapid.Int64Range(0, 1<<30).Draw(t, "bytes"), Inodes: rapid.IntRange(0, 1<<21).Draw(t, "inodes")}
-		maybe("scratch_target", func() { s.Scratch.Target = "/" + text.Draw(t, "scratch_target") })
+		s.Scratch = &client.Scratch{Bytes: rapid.SampledFrom([]int64{0, 64 << 10, 1 << 20}).Draw(t, "bytes"), Inodes: rapid.IntRange(0, 1<<20).Draw(t, "inodes")}
+		maybe("scratch_target", func() { s.Scratch.Target = "/" + rapid.StringMatching(`[a-z]{1,9}`).Draw(t, "scratch_target") })
 	})
-	maybe("network", func() { s.Network = rapid.SampledFrom([]string{"none", "loopback", "x"}).Draw(t, "network") })
+	maybe("io", func() {
+		s.Resources.IOWeight = rapid.IntRange(0, 1000).Draw(t, "io_weight")
+		s.Resources.IOReadBPS = rapid.SampledFrom([]int64{0, 1 << 20, 3 << 30}).Draw(t, "io_read")
+		s.Resources.IOWriteBPS = rapid.SampledFrom([]int64{0, 1 << 20, 1 << 40}).Draw(t, "io_write")
+	})
+	maybe("network", func() { s.Network = rapid.SampledFrom([]string{"none", "loopback"}).Draw(t, "network") })
 	maybe("secrets", func() {
 		for i := range rapid.IntRange(0, 3).Draw(t, "secrets") {
 			x := client.Secret{Name: string(rune('c' - i))}
 			if rapid.Bool().Draw(t, "text") {
-				x.Value = text.Draw(t, "value")
+				x.Value = rapid.StringMatching(`[a-zé]{1,30}`).Draw(t, "value")
 			} else {
-				x.ValueBase64 = rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "value_base64")
+				x.ValueBase64 = rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "value_base64")
 			}
 			s.Secrets = append(s.Secrets, x)
 		}

@@ -79,6 +79,9 @@ func specOf(s *fsm.Spec) *client.TaskSpec {
 		Retry:       client.Retry{Limit: int(s.Shape.RetryLimit), Backoff: client.Duration(s.Shape.RetryBackoff)},
 		OutputLimit: s.OutputLimitBytes, OnOutputLimit: nameOf(outputNames, s.OnOutputLimit),
 	}
+	if s.IO != nil {
+		t.Resources.IOWeight, t.Resources.IOReadBPS, t.Resources.IOWriteBPS = int(s.IO.Weight), s.IO.ReadBPS, s.IO.WriteBPS
+	}
 	t.Network = nameOf(networkNames, s.Network)
 	for _, x := range s.Secrets { // whoever may read tasks must not read these
 		t.Secrets = append(t.Secrets, client.Secret{Name: x.Name})

@@ -20,6 +20,7 @@ const (
 	CPU     = "cpu"
 	PIDs    = "pids"
 	CPUAcct = "cpuacct"
+	IO      = "io" // blkio on v1
 )
 
 // Required lists the controllers without which limits cannot be enforced.
@@ -80,6 +81,9 @@ func Detect(h Host) map[string]Location {
 				found[c] = Location{Controller: c, Version: 1, Mount: m.point, Base: m.point}
 			}
 		}
+		if slices.Contains(m.options, "blkio") {
+			found[IO] = Location{Controller: IO, Version: 1, Mount: m.point, Base: m.point}
+		}
 	}
 	for _, m := range v2 {
 		base, leaf := m.point, ""
@@ -96,7 +100,7 @@ func Detect(h Host) map[string]Location {
 			continue
 		}
 		for _, c := range strings.Fields(string(have)) {
-			if slices.Contains(Required, c) {
+			if slices.Contains(Required, c) || c == IO {
 				found[c] = Location{Controller: c, Version: 2, Mount: m.point, Base: base, Leaf: leaf}
 			}
 		}

@@ -23,6 +23,7 @@ type Limits struct {
 	MemoryBytes int64 // memory and swap together
 	CPUMillis   int64 // thousandths of one CPU
 	PIDs        int64
+	IO          IOLimits
 }
 
 // Usage is read from a group's counters. A counter that the machine does not
@@ -47,15 +48,20 @@ type groupDir struct {
 	version     int
 	path        string
 	controllers []string
+	mount       string
 }
 
 func (d groupDir) has(c string) bool { return slices.Contains(d.controllers, c) }
 
-// Create makes a group without limits; on error nothing is left behind.
-func (m *Manager) Create(id string) (*Group, error) {
+// Create makes a group without limits; on error nothing is left behind. A group
+// that is to get limits of IO must be made for it.
+func (m *Manager) Create(id string, io bool) (*Group, error) {
 	g := &Group{}
 	for _, h := range m.hier {
-		dir := groupDir{version: h.version, path: filepath.Join(h.dir, id), controllers: h.controllers}
+		if h.rare() && !io {
+			continue
+		}
+		dir := groupDir{version: h.version, path: filepath.Join(h.dir, id), controllers: h.controllers, mount: h.mount}
 		if err := os.Mkdir(dir.path, 0o755); err != nil {
 			return nil, errors.Join(fmt.Errorf("make cgroup: %w", err), g.Remove())
 		}
@@ -74,6 +80,7 @@ func (g *Group) Limit(lim Limits) error {
 		}
 		g.notEnforced = append(g.notEnforced, missing...)
 	}
+	g.notEnforced = append(g.notEnforced, g.limitIO(lim.IO)...)
 	return nil
 }
 

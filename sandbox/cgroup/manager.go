@@ -21,6 +21,13 @@ type hierarchy struct {
 	dir         string // our parent group
 	base, leaf  string
 	controllers []string
+	mount       string
+}
+
+// rare is a hierarchy that only groups with a limit of IO enter: each one more
+// costs a grace period of the kernel, some ms on an idle machine.
+func (h hierarchy) rare() bool {
+	return len(h.controllers) == 1 && h.controllers[0] == IO
 }
 
 // Manager makes and removes groups below one parent per hierarchy.
@@ -33,7 +40,7 @@ type Manager struct {
 // *ErrMissing, ErrBusy or what the file system said.
 func Open(loc map[string]Location, name string) (*Manager, error) {
 	m := &Manager{lock: -1}
-	for _, c := range []string{Memory, CPU, PIDs, CPUAcct} {
+	for _, c := range []string{Memory, CPU, PIDs, CPUAcct, IO} {
 		l, ok := loc[c]
 		if !ok {
 			if slices.Contains(Required, c) {
@@ -46,7 +53,7 @@ func Open(loc map[string]Location, name string) (*Manager, error) {
 			m.hier[i].controllers = append(m.hier[i].controllers, c)
 			continue
 		}
-		m.hier = append(m.hier, hierarchy{version: l.Version, dir: dir, base: l.Base, leaf: l.Leaf, controllers: []string{c}})
+		m.hier = append(m.hier, hierarchy{version: l.Version, dir: dir, base: l.Base, leaf: l.Leaf, controllers: []string{c}, mount: l.Mount})
 	}
 	for range openTries {
 		err := m.tryOpen()
