@@ -79,6 +79,8 @@ type SandboxConfig struct {
 	// WarmMax is how many sandboxes are kept ready at most, when many tasks
 	// start at a time; by default from the cores and the memory. -1 keeps none.
 	WarmMax int `yaml:"warm_max"`
+	// Root is a folder whose system folders tasks see in place of the host's.
+	Root string `yaml:"root"`
 }
 
 // LogConfig is how the node speaks.
@@ -198,6 +200,7 @@ func (c *Config) FromEnv(lookup func(string) (string, bool)) error {
 	text("LISTEN", &c.Listen)
 	text("ADVERTISE", &c.Advertise)
 	text("CGROUP", &c.Cgroup)
+	text("SANDBOX_ROOT", &c.Sandbox.Root)
 	text("LOG_LEVEL", &c.Log.Level)
 	text("LOG_FORMAT", &c.Log.Format)
 	text("LOG_FILE", &c.Log.File)
@@ -306,6 +309,9 @@ func (c *Config) Validate() error {
 	}
 	if w := c.Sandbox.WarmMax; w < -1 || w > maxWarm {
 		bad("sandbox.warm_max", "%d: want -1 (none) to %d, 0 for the default", w, maxWarm)
+	}
+	if r := c.Sandbox.Root; r != "" && !filepath.IsAbs(r) {
+		bad("sandbox.root", "%q is not an absolute path", r)
 	}
 	if !validCgroup(c.Cgroup) {
 		bad("cgroup", "%q: want lower-case letters, digits and - only", c.Cgroup)

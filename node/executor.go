@@ -123,7 +123,8 @@ func (n *Node) startSandboxes() error {
 	}
 	warm := n.warmMax()
 	rt, err := sandbox.New(sandbox.Config{
-		CgroupParent: name, Warm: min(1, warm), WarmMax: warm, AllowMissing: n.cfg.Sandbox.AllowMissing, Logger: n.log.Named("sandbox"),
+		CgroupParent: name, Warm: min(1, warm), WarmMax: warm, Root: n.cfg.Sandbox.Root, AllowMissing: n.cfg.Sandbox.AllowMissing,
+		Logger: n.log.Named("sandbox"),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare sandboxes: %w", err)

@@ -13,6 +13,7 @@ import (
 // base is what the launcher's root holds for every sandbox to bind or repeat.
 type base struct {
 	at    string            // while it is built: a folder of the host, in our own mount namespace
+	root  string            // before the paths of what is shown of the host; see class
 	dirs  []string          // bound read-only, with what is mounted below
 	links map[string]string // repeated, for example /bin -> usr/bin
 	masks []string          // files of /proc to cover with /dev/null
@@ -29,8 +30,8 @@ const roFlags = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATT
 
 // buildBase assembles the base on a private tmpfs, pivots into it and drops the
 // host's tree.
-func buildBase() (base, error) {
-	var b base
+func buildBase(c class) (base, error) {
+	b := base{root: c.root}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return b, fmt.Errorf("make mounts private: %w", err)
 	}
@@ -73,13 +74,13 @@ func buildBase() (base, error) {
 func systemDirs(b *base) error {
 	b.links = map[string]string{}
 	for _, dir := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"} {
-		st, err := os.Lstat(dir)
+		st, err := os.Lstat(b.root + dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return fmt.Errorf("look at system folder: %w", err)
 		case st.Mode()&fs.ModeSymlink != 0:
-			to, err := os.Readlink(dir)
+			to, err := os.Readlink(b.root + dir)
 			if err != nil {
 				return fmt.Errorf("read system link: %w", err)
 			}
@@ -88,7 +89,7 @@ func systemDirs(b *base) error {
 			if err := os.Mkdir(b.at+dir, 0o755); err != nil {
 				return err
 			}
-			if err := bindReadOnly(dir, b.at+dir); err != nil {
+			if err := bindReadOnly(b.root+dir, b.at+dir); err != nil {
 				return err
 			}
 			b.dirs = append(b.dirs, dir)
@@ -132,7 +133,7 @@ func etc(b *base) error {
 		}
 	}
 	for _, name := range etcShared {
-		st, err := os.Stat("/etc/" + name)
+		st, err := os.Stat(b.root + "/etc/" + name)
 		if err != nil {
 			continue // not every distribution has it
 		}
@@ -145,7 +146,7 @@ func etc(b *base) error {
 		if err != nil {
 			return err
 		}
-		if err := bindReadOnly("/etc/"+name, to); err != nil {
+		if err := bindReadOnly(b.root+"/etc/"+name, to); err != nil {
 			return err
 		}
 	}

@@ -59,7 +59,7 @@ func launch() error {
 	// Sandboxes must not share the node's session keyring. Without the call in
 	// the kernel there is no keyring to share.
 	_, _ = unix.KeyctlJoinSessionKeyring("")
-	l := &launcher{buf: make([]byte, maxControlMessage), oob: make([]byte, unix.CmsgSpace(253*4))}
+	l := &launcher{class: classOfEnvironment(), buf: make([]byte, maxControlMessage), oob: make([]byte, unix.CmsgSpace(253*4))}
 	err := l.prepare()
 	hello := answer{}
 	if err != nil {

@@ -36,7 +36,7 @@ type launcherClient struct {
 
 // startLauncher starts one and waits until its base stands. weaker are the walls
 // that it is to do without; anything else that is missing makes it fail.
-func startLauncher(uidBase, uidCount int, weaker []string) (*launcherClient, error) {
+func startLauncher(cl class, uidBase, uidCount int, weaker []string) (*launcherClient, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make the launcher's socket: %w", err)
@@ -60,7 +60,7 @@ func startLauncher(uidBase, uidCount int, weaker []string) (*launcherClient, err
 		dead: make(chan struct{}),
 	}
 	started := make(chan error)
-	go c.run(theirs, uidBase, uidCount, weaker, started)
+	go c.run(cl, theirs, uidBase, uidCount, weaker, started)
 	if err := <-started; err != nil {
 		c.conn.Close()
 		return nil, err
@@ -79,7 +79,7 @@ func startLauncher(uidBase, uidCount int, weaker []string) (*launcherClient, err
 
 // run keeps the launcher's process on a thread of its own: the launcher asks to
 // die with the thread that started it, and idle threads of Go may end.
-func (c *launcherClient) run(theirs *os.File, uidBase, uidCount int, weaker []string, started chan<- error) {
+func (c *launcherClient) run(cl class, theirs *os.File, uidBase, uidCount int, weaker []string, started chan<- error) {
 	runtime.LockOSThread()
 	defer close(c.dead)
 	self, err := openSelf()
@@ -90,7 +90,7 @@ func (c *launcherClient) run(theirs *os.File, uidBase, uidCount int, weaker []st
 	cmd := &exec.Cmd{
 		Path:       fmt.Sprintf("/proc/self/fd/%d", self.Fd()),
 		Args:       []string{launcherName},
-		Env:        []string{"GOMAXPROCS=1", "GOTRACEBACK=single", weakerEnv + "=" + strings.Join(weaker, ",")},
+		Env:        append(cl.environment(), "GOMAXPROCS=1", "GOTRACEBACK=single", weakerEnv+"="+strings.Join(weaker, ",")),
 		Dir:        "/",
 		Stderr:     os.Stderr,
 		ExtraFiles: []*os.File{theirs},

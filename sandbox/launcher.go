@@ -28,6 +28,7 @@ var errNodeGone = errors.New("the node closed the launcher's socket")
 // One thread serves one request at a time.
 type launcher struct {
 	im       *image
+	class    class
 	base     base
 	filter   []unix.SockFilter
 	lastCap  int
@@ -68,7 +69,7 @@ func (l *launcher) prepare() error {
 			return err
 		}
 	}
-	if l.base, err = buildBase(); err != nil {
+	if l.base, err = buildBase(l.class); err != nil {
 		return err
 	}
 	l.limits = taskLimits()

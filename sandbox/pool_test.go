@@ -53,7 +53,7 @@ func TestPoolFollowsDemand(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := r.Prove(t.Context()); err != nil {
+	if _, err := r.Prove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if s := r.Stats(); s != (Stats{}) || r.pool != nil {

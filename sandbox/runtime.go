@@ -29,6 +29,9 @@ type Config struct {
 	// Each takes some 0.5 MiB and saves its task some ms. Zero keeps none; every
 	// task may also start cold.
 	Warm, WarmMax int
+	// Root is a folder whose system folders (usr, bin, lib and so on) the
+	// sandboxes show in place of the host's. Empty is the host's.
+	Root string
 	// AllowMissing names walls that this machine may lack, of those that
 	// Weakenable lists. One that is missing and not named here is a reason to
 	// run nothing.
@@ -57,6 +60,7 @@ type Runtime struct {
 	host      hostFacts
 	weaker    []string // sorted; what host lacks and may lack
 	cgroups   *cgroup.Manager
+	class     class
 	warmLeast int
 	warmSize  int     // at most; 0 is no pool
 	off       control // set by tests of this package alone
@@ -113,6 +117,10 @@ func newRuntimeOn(host hostFacts, cfg Config, off control) (*Runtime, error) {
 		return nil, fmt.Errorf("sandbox configuration: AllowMissing: %w", err)
 	}
 	host.uids, host.allow = [2]int{cfg.UIDBase, cfg.UIDCount}, cfg.AllowMissing
+	cl := class{root: cfg.Root}
+	if err := cl.validate(); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
@@ -121,6 +129,7 @@ func newRuntimeOn(host hostFacts, cfg Config, off control) (*Runtime, error) {
 		uidBase:   cfg.UIDBase,
 		uidCount:  cfg.UIDCount,
 		host:      host,
+		class:     cl,
 		warmLeast: cfg.Warm,
 		warmSize:  cfg.WarmMax,
 		off:       off,
@@ -193,7 +202,7 @@ func (r *Runtime) launch() (*launcherClient, error) {
 		r.log.Error("the sandbox launcher died; starting another")
 		l.Close()
 	}
-	l, err := startLauncher(r.uidBase, r.uidCount, r.weaker)
+	l, err := startLauncher(r.class, r.uidBase, r.uidCount, r.weaker)
 	if err != nil {
 		return nil, err
 	}
