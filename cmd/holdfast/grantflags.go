@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -80,4 +82,30 @@ func readSecrets(words []string) ([]client.Secret, error) {
 		out = append(out, client.Secret{Name: name, ValueBase64: b})
 	}
 	return out, nil
+}
+
+// grantsOf lists what a spec grants beyond the empty sandbox and what it takes
+// away; of secrets and variables the names alone.
+func grantsOf(s *client.TaskSpec) string {
+	var out []string
+	for _, m := range s.Mounts {
+		mode := "ro"
+		if m.Writable {
+			mode = "rw"
+		}
+		out = append(out, fmt.Sprintf("mount %s:%s:%s", m.Source, m.Target, mode))
+	}
+	if s.Scratch != nil {
+		out = append(out, fmt.Sprintf("scratch %s of %s, %d files", s.Scratch.Target, size(s.Scratch.Bytes), s.Scratch.Inodes))
+	}
+	for _, x := range s.Secrets {
+		out = append(out, "secret "+x.Name)
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
+		out = append(out, "env "+k)
+	}
+	if s.Network != "" {
+		out = append(out, "network "+s.Network)
+	}
+	return strings.Join(out, "; ")
 }

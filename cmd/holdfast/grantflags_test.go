@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,6 +36,39 @@ func TestLimitCodes(t *testing.T) {
 		}
 		if text := ending(task); text == "" || text == reason && reason != "timeout" {
 			t.Errorf("%s is described as %q", reason, text)
+		}
+	}
+}
+
+func TestGrantsOf(t *testing.T) {
+	got := grantsOf(&client.TaskSpec{
+		Mounts:  []client.Mount{{Source: "/a", Target: "/b", Writable: true}, {Source: "/c", Target: "/c"}},
+		Scratch: &client.Scratch{Target: "/s", Bytes: 1 << 20, Inodes: 64}, Secrets: []client.Secret{{Name: "key"}},
+		Env: map[string]string{"B": "hidden", "A": "hidden"}, Network: "none",
+	})
+	want := "mount /a:/b:rw; mount /c:/c:ro; scratch /s of " + size(1<<20) + ", 64 files; secret key; env A; env B; network none"
+	if got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+func TestReadSecrets(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "k")
+	if err := os.WriteFile(file, []byte{0, 1}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readSecrets([]string{"a=" + file})
+	if diff := cmp.Diff([]client.Secret{{Name: "a", ValueBase64: []byte{0, 1}}}, got); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+	large := filepath.Join(t.TempDir(), "l")
+	if err := os.WriteFile(large, make([]byte, maxSecretFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []string{"hush", "a=", "=" + file, "a=/no/such", "a=" + large, "a=/dev/null"} {
+		_, err := readSecrets([]string{w})
+		if err == nil || w == "hush" && strings.Contains(err.Error(), w) {
+			t.Errorf("%q: %v", w, err)
 		}
 	}
 }

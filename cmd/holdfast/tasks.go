@@ -34,7 +34,7 @@ func (a *app) getCmd() *cobra.Command {
 func (a *app) showTask(t *client.Task) {
 	pairs := []string{"ID", t.ID, "Name", t.Name, "State", t.State, "Owner", t.Owner}
 	if t.Spec != nil {
-		pairs = append(pairs, "Command", commandLine(t.Spec.Command), "Labels", labels(t.Spec.Labels))
+		pairs = append(pairs, "Command", commandLine(t.Spec.Command), "Labels", labels(t.Spec.Labels), "Grants", grantsOf(t.Spec))
 	}
 	if t.Attempt > 0 {
 		pairs = append(pairs, "Attempt", fmt.Sprint(t.Attempt), "Node", t.Node)
@@ -44,7 +44,7 @@ func (a *app) showTask(t *client.Task) {
 		pairs = append(pairs, "Ended", ending(t),
 			"Usage", fmt.Sprintf("%.2f s CPU, %.2f s wall, %s memory", r.Usage.CPUSeconds, r.Usage.WallSeconds, size(r.Usage.MemoryPeakBytes)),
 			"Output", fmt.Sprintf("%s stdout, %s stderr", size(r.StdoutBytes), size(r.StderrBytes)),
-			"Ran without", strings.Join(r.Weaker, ", "), "Tail", r.Tail)
+			"Ran without", strings.Join(r.Weaker, ", "), "Not enforced", strings.Join(r.NotEnforced, ", "), "Tail", r.Tail)
 	}
 	a.fields(pairs...)
 }
