@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func init() { attackProbes["ia32"] = probeIA32 }
+func init() { probes["ia32"] = probeIA32 }
 
 // probeIA32 enters the kernel as a 32-bit program would, by int 0x80: call 20
 // is getpid there and writev here.
