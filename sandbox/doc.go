@@ -54,9 +54,10 @@
 //     user namespace, where the command's user is nobody.
 //   - A path of the host is looked up once, without following symbolic links;
 //     afterwards only descriptors are used.
-//   - After Wait nothing of the attempt is left: process, mount, cgroup,
-//     descriptor or goroutine. Nothing is ever written to the host's disk, but
-//     by the command in its writable grants.
+//   - After Wait no process of the task is left, and no goroutine holds its
+//     streams. Its init, mounts and cgroups go a moment later; Close waits.
+//     Nothing is ever written to the host's disk, but by the command in its
+//     writable grants.
 //   - What cannot be enforced makes Start fail. Three walls that stand behind
 //     others may be missing (weaker.go), each only if Config.AllowMissing names
 //     it; then every Result says so.

@@ -300,7 +300,7 @@ func TestFailedSetupIsExplained(t *testing.T) {
 	}
 	spec.Mounts = []Mount{{Source: hostDir(t, 0, 0o755, 0o644), Target: "/etc/x"}} // Validate would refuse it
 	s := newSandbox(r, spec)
-	if err := r.reserve(s); err != nil {
+	if err := r.reserve(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	defer r.release(s)

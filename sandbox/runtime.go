@@ -278,10 +278,22 @@ func (r *Runtime) Close() error {
 	return err
 }
 
-// reserve takes the ID for an attempt.
-func (r *Runtime) reserve(s *Sandbox) error {
+// reserve takes the ID for an attempt. One whose last attempt has ended is free
+// in a moment.
+func (r *Runtime) reserve(ctx context.Context, s *Sandbox) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for old := r.living[s.id]; old != nil && old.over(); old = r.living[s.id] {
+		r.mu.Unlock()
+		select {
+		case <-old.gone:
+		case <-ctx.Done():
+		}
+		r.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case r.closed:
 		return ErrClosed
@@ -299,6 +311,7 @@ func (r *Runtime) release(s *Sandbox) {
 	r.mu.Lock()
 	delete(r.living, s.id)
 	r.mu.Unlock()
+	close(s.gone)
 	r.wg.Done()
 }
 
@@ -333,7 +346,7 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, out Streams) (*Sandbox, 
 		return nil, err
 	}
 	s := newSandbox(r, spec)
-	if err := r.reserve(s); err != nil {
+	if err := r.reserve(ctx, s); err != nil {
 		return nil, err
 	}
 	err = s.open(ctx, spec, out, task)

@@ -19,6 +19,7 @@ type Sandbox struct {
 	limits  Limits
 	started time.Time
 	done    chan struct{} // closed when result is final
+	gone    chan struct{} // closed when nothing at all is left, and the ID is free
 
 	*cell
 	warm       bool // the cell came from the pool
@@ -37,7 +38,7 @@ type Sandbox struct {
 }
 
 func newSandbox(r *Runtime, spec Spec) *Sandbox {
-	return &Sandbox{rt: r, id: spec.ID, limits: spec.Limits, started: time.Now(), done: make(chan struct{})}
+	return &Sandbox{rt: r, id: spec.ID, limits: spec.Limits, started: time.Now(), done: make(chan struct{}), gone: make(chan struct{})}
 }
 
 // open gets a cell, warm if there is one that suits, and hands the task over.

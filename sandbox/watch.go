@@ -47,10 +47,13 @@ func (s *Sandbox) watch() {
 	if s.limits.anyIO() {
 		s.group.ReleaseIO()
 	}
-	// From here the kernel kills whatever the command left; the pidfd is
-	// readable when all of it is gone.
-	if werr := waitGone(s.pidfd); werr != nil {
-		s.rt.log.Error("lost sight of a sandbox", "sandbox", s.id, "error", werr)
+	// Alone, the init has nothing left to do but exit: nobody needs to wait for
+	// that. Otherwise the kernel kills whatever the command left, and the pidfd
+	// is readable when all of it is gone.
+	if alone := err == nil && last.Kind == reportExited && last.Step == leftNothing; !alone {
+		if werr := waitGone(s.pidfd); werr != nil {
+			s.rt.log.Error("lost sight of a sandbox", "sandbox", s.id, "error", werr)
+		}
 	}
 	wall := time.Since(s.started)
 	for _, stop := range s.stopTimers {
@@ -87,9 +90,11 @@ func (s *Sandbox) watch() {
 			s.result.Usage.MemoryPeakBytes = last.MaxRSS << 10
 		}
 	}
+	close(s.done)
+	// What is left: the init's last moments with its mounts, and empty cgroups,
+	// whose removal takes as long as a whole short life. Close waits for it.
 	s.dispose()
 	s.rt.release(s)
-	close(s.done)
 }
 
 // cpuWatchLeast bounds how often the CPU time is looked at, and so by how much
@@ -226,6 +231,16 @@ func startFailure(r report) string {
 func (s *Sandbox) Wait() Result {
 	<-s.done
 	return s.result
+}
+
+// over says whether Wait would not block.
+func (s *Sandbox) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Done is closed when Wait would not block.

@@ -74,6 +74,16 @@ const (
 )
 
 // report is what an init says, in host byte order.
+// The step of reportExited: whether the command left processes behind.
+const (
+	leftPerhaps = iota
+	leftNothing
+)
+
+// maxZombies bounds how many dead orphans an init reaps before it gives up
+// looking; the kernel reaps the rest.
+const maxZombies = 4096
+
 type report struct {
 	Kind   int32
 	Step   int32
