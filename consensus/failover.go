@@ -118,6 +118,29 @@ func (f *failover) report(now time.Time, e evidence, s situation) string {
 	return outcomeVerdict
 }
 
+// ahead: a candidate that the evidence made asked for this node's vote and could
+// not get it, because this node's log goes further. Where two followers are left
+// it can win nobody's vote but ours, and every election of its own only takes
+// time: so this node, which can win, goes at once, whatever its rank, and even if
+// the evidence has not reached it yet.
+func (f *failover) ahead(now time.Time, s situation) {
+	switch {
+	case f.cfg.Disabled || s.leader.Self || !slices.Contains(s.voters, s.self) || !f.allowed(now):
+		return
+	case f.suspect == "" || !now.Before(f.until):
+		f.suspect, f.term = s.leader.ID, s.leader.Term
+		if f.suspect == "" {
+			f.suspect = nobody
+		}
+		f.until = now.Add(f.cfg.Verdict)
+	}
+	f.stayedAt = time.Time{}
+	f.fireAt = now
+}
+
+// nobody is the suspect where no leader was known any more. No node has this ID.
+const nobody = "?"
+
 // rank is this node's place among the voters that may follow the suspect.
 func (f *failover) rank(s situation) int {
 	rank := 0

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -225,9 +226,15 @@ func TestFailoverByTimers(t *testing.T) {
 }
 
 // A follower whose log is behind loses the vote it asks for; the one that is up
-// to date must be elected in its turn, not after a timeout. This fails when the
-// verdict falls with the first election.
+// to date must be elected at once, not in its turn nor after a timeout, and also
+// if it has no evidence of its own yet.
 func TestFailoverSurvivesALostVote(t *testing.T) {
+	for _, witnesses := range []int{2, 1} {
+		t.Run(fmt.Sprint(witnesses, " with evidence"), func(t *testing.T) { testLostVote(t, witnesses) })
+	}
+}
+
+func testLostVote(t *testing.T, witnesses int) {
 	simulate(t, 3, 3, nil, func(t *testing.T, c *cluster) {
 		c.startAll()
 		c.must(testCommand{Key: "k", Value: "v"})
@@ -244,15 +251,46 @@ func TestFailoverSurvivesALostVote(t *testing.T) {
 		_ = l.transport.Close()
 		c.net.SetFate(nil)
 		start := time.Now()
-		for _, i := range rest {
+		for _, i := range rest[:witnesses] {
 			c.nodes[i].group.Evidence(l.id, KindConnectionClosed)
 		}
 		c.must(testCommand{Key: "k", Value: "x"}, rest...)
-		if took := time.Since(start); took > 240*time.Millisecond {
-			t.Errorf("took %v, as long as a timer", took)
+		if took := time.Since(start); took >= 50*time.Millisecond {
+			t.Errorf("took %v, as long as a step between ranks", took)
 		}
 		if got := c.leader(rest...).id; got == string(behind) {
 			t.Errorf("%s leads with a log that misses an entry", got)
 		}
 	})
+}
+
+// A log that goes further than a candidate's makes a node go at once, whatever
+// its rank, but never more often than is allowed.
+func TestLongerLogGoesAtOnce(t *testing.T) {
+	start := time.Unix(0, 0)
+	s := situation{leader: LeaderInfo{ID: "a", Term: 3}, self: "c", voters: []string{"a", "b", "c"}}
+	f := newFailover(nil)
+	f.report(start, evidence{"a", KindPortUnreachable, 0}, s)
+	if fire, _ := f.step(start, s); fire {
+		t.Fatal("the second rank fired at once")
+	}
+	s.leader = LeaderInfo{Term: 4} // b has asked for its vote
+	f.ahead(start.Add(3*time.Millisecond), s)
+	if fire, _ := f.step(start.Add(3*time.Millisecond), s); !fire {
+		t.Error("waits for its turn")
+	}
+	f = newFailover(nil)
+	for i := range 20 {
+		now := start.Add(time.Duration(i) * time.Second)
+		f.ahead(now, s)
+		if fire, _ := f.step(now, s); fire != (i < f.cfg.PerMinute) {
+			t.Fatalf("election %d: fire %v", i+1, fire)
+		}
+	}
+	s.self = "d"
+	f = newFailover(nil)
+	f.ahead(start, s)
+	if fire, _ := f.step(start, s); fire {
+		t.Error("a node without a vote is a candidate")
+	}
 }

@@ -22,6 +22,7 @@ type failoverDriver struct {
 
 	reports chan evidence
 	changed chan struct{} // capacity 1
+	longer  chan struct{} // capacity 1: see ahead
 }
 
 // reportQueue bounds evidence that waits for run: a flood is dropped, one
@@ -37,6 +38,7 @@ func newFailoverDriver(g *Group) *failoverDriver {
 		metrics:   g.metrics,
 		reports:   make(chan evidence, reportQueue),
 		changed:   make(chan struct{}, 1),
+		longer:    make(chan struct{}, 1),
 	}
 }
 
@@ -74,6 +76,15 @@ func (d *failoverDriver) leaderChanged(LeaderInfo) {
 	}
 }
 
+// ahead reports that a candidate for a dead leader's office asked for the vote
+// of this node, whose log goes further.
+func (d *failoverDriver) ahead() {
+	select {
+	case d.longer <- struct{}{}:
+	default:
+	}
+}
+
 func (d *failoverDriver) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -91,6 +102,8 @@ func (d *failoverDriver) run(ctx context.Context) {
 		select {
 		case e := <-d.reports:
 			d.count(e.kind, d.decide.report(d.now(), e, d.situation()))
+		case <-d.longer:
+			d.decide.ahead(d.now(), d.situation())
 		case <-d.changed:
 		case <-due:
 		case <-ctx.Done():

@@ -82,6 +82,7 @@ func Open(cfg Config) (*Group, error) {
 	g.proposer = g.newProposer()
 	g.reader = &reader{g: g, wake: make(chan struct{}, 1)}
 	g.failover = newFailoverDriver(g)
+	g.link.ahead = g.failover.ahead
 	g.leadership = &leadership{g: g}
 	g.leadership.info.Store(&LeaderInfo{})
 	if cfg.OnLeaderChange != nil {
@@ -128,7 +129,7 @@ func (g *Group) startRaft() error {
 		return fmt.Errorf("consensus: start raft: %w", err)
 	}
 	g.raft = r
-	g.link.term = r.CurrentTerm
+	g.link.term, g.link.last = r.CurrentTerm, r.LastIndex
 	if failed := g.applier.failed.Load(); failed != nil {
 		return fmt.Errorf("consensus: start raft: %w", errors.Join(failed, r.Shutdown().Error()))
 	}

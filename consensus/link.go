@@ -31,6 +31,8 @@ type link struct {
 	applied  *appliedIndex
 	log      *overlap
 	term     func() uint64 // raft's current term
+	last     func() uint64 // raft's last index
+	ahead    func()        // a candidate has asked for our vote whose log is behind ours
 
 	consumer chan raft.RPC
 	stop     chan struct{} // closed by close
@@ -64,11 +66,15 @@ func (l *link) pump() {
 				refuse(rpc, err)
 				continue
 			}
+			behind := l.behind(&rpc)
 			select {
 			case l.consumer <- rpc:
 			case <-l.stop:
 				refuse(rpc, errCut)
 				return
+			}
+			if behind { // and raft has taken the request: what comes now comes after it
+				l.ahead()
 			}
 		case <-l.stop:
 			return
@@ -107,6 +113,21 @@ func (l *link) inspect(rpc *raft.RPC) error {
 		l.setCause(causeTransfer)
 	}
 	return nil
+}
+
+// behind says whether a request for a vote, in an election by evidence, will be
+// refused because this node's log goes further.
+func (l *link) behind(rpc *raft.RPC) bool {
+	cmd, ok := rpc.Command.(*raft.RequestVoteRequest)
+	if !ok || !cmd.LeadershipTransfer {
+		return false
+	}
+	last := l.last()
+	var own raft.Log
+	if last == 0 || l.log.GetLog(last, &own) != nil {
+		return false
+	}
+	return own.Term > cmd.LastLogTerm || own.Term == cmd.LastLogTerm && last > cmd.LastLogIndex
 }
 
 // The causes of an election, as in the metric.
