@@ -17,6 +17,7 @@ import (
 // the apply goroutine.
 type applier struct {
 	sm      StateMachine
+	encode  func(int64, [][]byte) []byte
 	applied *appliedIndex
 	log     *overlap
 	metrics *Metrics
@@ -65,7 +66,7 @@ func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 		if l.Type == raft.LogCommand {
 			o := a.applyOne(l)
 			out[i] = o
-			if o.err != nil {
+			if o.err != nil && !errors.Is(o.err, errOtherOffice) {
 				continue
 			}
 		}
@@ -76,7 +77,11 @@ func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 
 func (a *applier) applyOne(l *raft.Log) *outcome {
 	start := a.now()
-	applied, err := a.sm.Apply(l.Index, l.Data)
+	batch, foreign := l.Data, otherOffice(l)
+	if foreign { // the state still counts the entry
+		batch = a.encode(0, nil)
+	}
+	applied, err := a.sm.Apply(l.Index, batch)
 	a.metrics.applySeconds.Observe(a.now().Sub(start).Seconds())
 	if err != nil {
 		a.latch(&ApplyError{Index: l.Index, Err: err})
@@ -90,6 +95,9 @@ func (a *applier) applyOne(l *raft.Log) *outcome {
 		case a.snapAsk <- struct{}{}:
 		default:
 		}
+	}
+	if foreign {
+		return &outcome{err: errOtherOffice}
 	}
 	return &outcome{results: applied.Results}
 }

@@ -1,7 +1,9 @@
 package consensus
 
 import (
+	"errors"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -18,8 +20,8 @@ func newTestApplier(t *testing.T, s *testState) (*applier, *[]*ApplyError) {
 	}
 	fatal := &[]*ApplyError{}
 	return &applier{
-		log: newOverlap(&Config{}, nil, nil),
-		sm:  Adapt(s), applied: newAppliedIndex(), metrics: m, now: time.Now, snapBytes: 1 << 30,
+		log: newOverlap(&Config{}, nil, nil), encode: encodeTestBatch,
+		sm: Adapt(s), applied: newAppliedIndex(), metrics: m, now: time.Now, snapBytes: 1 << 30,
 		snapAsk: make(chan struct{}, 1), onFatal: func(err *ApplyError) { *fatal = append(*fatal, err) },
 	}, fatal
 }
@@ -49,6 +51,33 @@ func TestNothingIsAppliedAfterAFailure(t *testing.T) {
 	a.Apply(command(7, testCommand{Poison: true}))
 	if len(*fatal) != 1 || (*fatal)[0].Index != 4 {
 		t.Errorf("fatal: %v", *fatal)
+	}
+}
+
+// An entry that the library appended after its office had ended takes no
+// effect, is counted, and says so.
+//
+// guards P3, P9
+func TestEntryOfAnotherOfficeTakesNoEffect(t *testing.T) {
+	s := newTestState()
+	a, fatal := newTestApplier(t, s)
+	bound := func(index, term uint64, to []byte) *raft.Log {
+		l := command(index, testCommand{Key: "a", Value: strconv.FormatUint(index, 10)})
+		l.Term, l.Extensions = term, to
+		return l
+	}
+	out := a.ApplyBatch([]*raft.Log{bound(3, 5, bind(5)), bound(4, 7, bind(5)), bound(5, 7, append(bind(7), 0))})
+	for i, foreign := range []bool{false, true, true} {
+		if o := out[i].(*outcome); errors.Is(o.err, errOtherOffice) != foreign { //nolint:forcetypeassert // a test
+			t.Errorf("entry %d: %v", i, o.err)
+		}
+	}
+	if s.get("a") != "3" || a.applied.index.Load() != 5 || len(*fatal) != 0 {
+		t.Errorf("a = %q, applied %d, fatal %v", s.get("a"), a.applied.index.Load(), *fatal)
+	}
+	a.ApplyBatch([]*raft.Log{bound(6, 9, nil)}) // of a release that bound nothing
+	if s.get("a") != "6" {
+		t.Errorf("an entry that is bound to no office was not applied")
 	}
 }
 

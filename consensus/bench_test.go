@@ -113,7 +113,7 @@ func BenchmarkProposer(b *testing.B) {
 	p.limits = ProposerLimits{EntryBytes: defaultEntryBytes, QueueBytes: 8 * defaultEntryBytes, QueueCommands: defaultQueueCommands}
 	p.encode, p.now, p.metrics, p.gate = encodeTestBatch, time.Now, m, gateOpen
 	p.smNow = func() int64 { return 0 }
-	p.apply = func(e []byte) raft.ApplyFuture {
+	p.apply = func(e []byte, _ uint64) raft.ApplyFuture {
 		o := &outcome{}
 		for rest := e[8:]; len(rest) > 0; rest = rest[benchCommandBytes+2:] {
 			o.results = append(o.results, fsm.Result{})
@@ -127,7 +127,7 @@ func BenchmarkProposer(b *testing.B) {
 		_, _, err := p.proposeOne(context.Background(), cmd)
 		return err
 	})
-	p.setGate(gateStopped)
+	p.shut(gateStopped)
 	wg.Wait()
 }
 

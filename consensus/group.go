@@ -66,7 +66,7 @@ func Open(cfg Config) (*Group, error) {
 	}
 	g.overlap = newOverlap(&g.cfg, g.dead, g.Abandon)
 	g.applier = &applier{
-		sm: cfg.State, applied: newAppliedIndex(), log: g.overlap, metrics: metrics, now: cfg.Now, onFatal: g.fatalStop,
+		sm: cfg.State, encode: cfg.EncodeBatch, applied: newAppliedIndex(), log: g.overlap, metrics: metrics, now: cfg.Now, onFatal: g.fatalStop,
 		compress: cfg.Compress, decompress: cfg.Decompress,
 		snapBytes: cfg.Snapshot.Bytes, snapAsk: make(chan struct{}, 1),
 	}
@@ -110,7 +110,9 @@ func (g *Group) newProposer() *proposer {
 	p := newProposer()
 	p.limits, p.encode, p.now, p.smNow = g.cfg.Proposer, g.cfg.EncodeBatch, g.cfg.Now, g.cfg.State.Now
 	p.leader, p.metrics = g.notLeader, g.metrics
-	p.apply = func(entry []byte) raft.ApplyFuture { return releasable(g.raft.Apply(entry, 0), g.dead) }
+	p.apply = func(entry []byte, term uint64) raft.ApplyFuture {
+		return releasable(g.raft.ApplyLog(raft.Log{Data: entry, Extensions: bind(term)}, 0), g.dead)
+	}
 	p.stuck, p.onStuck = g.transferStuckAfter(), func() { g.Abandon(ErrTransferStuck) }
 	return p
 }
@@ -171,7 +173,7 @@ func (g *Group) drainTime() time.Duration { return 2 * (g.cfg.Timing.Lease + g.c
 // the caller. A leader should call TransferLeadership before.
 func (g *Group) Shutdown() error {
 	g.closeOnce.Do(func() {
-		g.proposer.setGate(gateStopped)
+		g.proposer.shut(gateStopped)
 		drained := make(chan struct{})
 		go func() { g.proposing.Wait(); close(drained) }()
 		t := time.NewTimer(g.drainTime())
@@ -245,7 +247,13 @@ func (g *Group) Propose(ctx context.Context, cmd []byte) (fsm.Result, uint64, er
 // ProposeAsync returns, anything else on the goroutine that proposes. The
 // commands' bytes belong to the group until then.
 func (g *Group) ProposeAsync(cmds [][]byte, done func([]fsm.Result, uint64, error)) {
-	g.proposer.propose(cmds, done)
+	g.proposer.propose(0, cmds, done)
+}
+
+// ProposeIn is ProposeAsync for what was decided in the office of a term (see
+// OnLeadership): it takes effect in that office or not at all.
+func (g *Group) ProposeIn(term uint64, cmds [][]byte, done func([]fsm.Result, uint64, error)) {
+	g.proposer.propose(term, cmds, done)
 }
 
 // ReadIndex returns an index that covers everything answered before the call,

@@ -90,7 +90,7 @@ func (l *leadership) look(ctx context.Context) {
 		of.ctx, of.cancel = context.WithCancel(ctx)
 		l.current = of
 		// Before anyone is told who leads: they send what they have at once.
-		l.g.proposer.setGate(gateOpen)
+		l.g.proposer.open(term)
 		of.work.Go(func() { l.take(of) })
 	}
 	info := LeaderInfo{ID: string(id), Addr: string(addr), Term: term, Self: leads}
@@ -124,7 +124,7 @@ func (l *leadership) leave() {
 	// that one of the two takes it back.
 	of.cancel()
 	l.office.Store(nil)
-	l.g.proposer.setGate(gateClosed)
+	l.g.proposer.shut(gateClosed)
 	l.mu.Lock()
 	if l.serving == of {
 		l.serving = nil

@@ -30,7 +30,7 @@ import (
 type proposer struct {
 	limits  ProposerLimits
 	encode  func(int64, [][]byte) []byte
-	apply   func([]byte) raft.ApplyFuture
+	apply   func(entry []byte, term uint64) raft.ApplyFuture
 	now     func() time.Time
 	smNow   func() int64
 	leader  func() *NotLeaderError
@@ -42,9 +42,11 @@ type proposer struct {
 
 	mu       sync.Mutex
 	gate     gate   // guarded by mu
-	queue    []call // guarded by mu
-	bytes    int    // of queue, guarded by mu
-	commands int    // of queue, guarded by mu
+	term     uint64 // of the office that is or was open last, guarded by mu
+	queue    []call // of that office, guarded by mu
+	late     []call // of offices before it, to be refused, guarded by mu
+	bytes    int    // of queue and late, guarded by mu
+	commands int    // of queue and late, guarded by mu
 
 	stampMu   sync.Mutex
 	lastStamp int64 // guarded by stampMu
@@ -82,9 +84,10 @@ func newProposer() *proposer {
 	}
 }
 
-// propose queues cmds as one unit. A refusal runs done at once, on the
-// caller's goroutine; otherwise it runs on run's.
-func (p *proposer) propose(cmds [][]byte, done func([]fsm.Result, uint64, error)) {
+// propose queues cmds as one unit, in the office of a term, 0 for whichever is
+// open. A refusal runs done at once, on the caller's goroutine; otherwise it
+// runs on run's.
+func (p *proposer) propose(term uint64, cmds [][]byte, done func([]fsm.Result, uint64, error)) {
 	size := 0
 	for _, c := range cmds {
 		size += len(c) + commandOverhead
@@ -99,7 +102,7 @@ func (p *proposer) propose(cmds [][]byte, done func([]fsm.Result, uint64, error)
 	switch {
 	case p.gate == gateStopped:
 		err = ErrStopped
-	case p.gate == gateClosed:
+	case p.gate == gateClosed, term != 0 && term != p.term:
 		err = p.leader()
 	case p.bytes+size > p.limits.QueueBytes || p.commands+len(cmds) > p.limits.QueueCommands:
 		err = ErrOverloaded
@@ -128,9 +131,23 @@ func (p *proposer) kick() {
 	}
 }
 
-// setGate opens and closes the office. What is queued when it closes was never
-// appended and is refused by run.
-func (p *proposer) setGate(g gate) {
+// open begins an office. What an earlier office left in the queue is refused
+// by run: it was decided there, and must not be appended here.
+func (p *proposer) open(term uint64) {
+	p.mu.Lock()
+	if p.gate != gateStopped {
+		p.late = append(p.late, p.queue...)
+		clear(p.queue)
+		p.queue = p.queue[:0]
+		p.gate, p.term = gateOpen, term
+	}
+	p.mu.Unlock()
+	p.kick()
+}
+
+// shut ends the office (gateClosed) or all of them (gateStopped). What is
+// queued was never appended and is refused by run.
+func (p *proposer) shut(g gate) {
 	p.mu.Lock()
 	if p.gate != gateStopped {
 		p.gate = g
@@ -157,7 +174,8 @@ func (p *proposer) run() {
 	for range p.wake {
 		for {
 			var g gate
-			calls, g = p.take(calls)
+			var term uint64
+			calls, g, term = p.take(calls)
 			if len(calls) == 0 {
 				if g == gateStopped {
 					return
@@ -174,7 +192,7 @@ func (p *proposer) run() {
 				for _, c := range calls {
 					cmds = append(cmds, c.cmds...)
 				}
-				p.deliver(calls, p.commit(cmds))
+				p.deliver(calls, p.commit(term, cmds))
 				clear(cmds)
 				runtime.Gosched() // let those who were answered join the next entry
 			}
@@ -182,11 +200,23 @@ func (p *proposer) run() {
 	}
 }
 
-// take removes the next entry's calls from the queue, or, when the gate is
-// closed, all of them to be refused. buf is the last result, to be used again.
-func (p *proposer) take(buf []call) ([]call, gate) {
+// take removes the next entry's calls from the queue, with the term of their
+// office, or, when the gate is closed, all of them to be refused. buf is the
+// last result, to be used again.
+func (p *proposer) take(buf []call) ([]call, gate, uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.late) > 0 {
+		for _, c := range p.late {
+			p.bytes -= c.bytes
+			p.commands -= len(c.cmds)
+		}
+		buf, p.late = p.late, nil
+		if p.gate == gateStopped {
+			return buf, gateStopped, 0
+		}
+		return buf, gateClosed, 0
+	}
 	n, size := 0, 0
 	for n < len(p.queue) && (p.gate != gateOpen || size+p.queue[n].bytes <= p.limits.EntryBytes) {
 		size += p.queue[n].bytes
@@ -203,7 +233,7 @@ func (p *proposer) take(buf []call) ([]call, gate) {
 	}
 	p.bytes -= size
 	p.metrics.queueBytes.Set(float64(p.bytes))
-	return buf, p.gate
+	return buf, p.gate, p.term
 }
 
 // transferRetry is the pause before an entry that raft refused because of a
@@ -211,16 +241,16 @@ func (p *proposer) take(buf []call) ([]call, gate) {
 // transfer ends within two election timeouts, so waiting beats refusing.
 const transferRetry = 2 * time.Millisecond
 
-// commit appends one entry and waits for its results.
-func (p *proposer) commit(cmds [][]byte) delivery {
+// commit appends one entry in the office of a term and waits for its results.
+func (p *proposer) commit(term uint64, cmds [][]byte) delivery {
 	start := p.now()
 	for {
 		entry := p.encode(p.stamp(), cmds)
-		f := p.apply(entry)
+		f := p.apply(entry, term)
 		err := f.Error()
 		if errors.Is(err, raft.ErrLeadershipTransferInProgress) {
 			p.mu.Lock()
-			open := p.gate == gateOpen
+			open := p.gate == gateOpen && p.term == term
 			p.mu.Unlock()
 			if !open {
 				return delivery{err: p.leader()}
@@ -242,6 +272,8 @@ func (p *proposer) commit(cmds [][]byte) delivery {
 		switch {
 		case o == nil:
 			return delivery{err: fmt.Errorf("%w: no response from the state machine", ErrUnknownOutcome)}
+		case errors.Is(o.err, errOtherOffice):
+			return delivery{err: p.leader()}
 		case o.err != nil:
 			return delivery{err: fmt.Errorf("%w: %w", ErrUnknownOutcome, o.err)}
 		case len(o.results) != len(cmds):
@@ -302,7 +334,7 @@ func (p *proposer) proposeOne(ctx context.Context, cmd []byte) (fsm.Result, uint
 		err    error
 	}
 	ch := make(chan answer, 1)
-	p.propose([][]byte{cmd}, func(r []fsm.Result, index uint64, err error) {
+	p.propose(0, [][]byte{cmd}, func(r []fsm.Result, index uint64, err error) {
 		a := answer{index: index, err: err}
 		if err == nil {
 			a.result = r[0]

@@ -29,6 +29,7 @@ type fakeEntry struct {
 	err      error
 	response any
 	index    uint64
+	term     uint64
 }
 
 func (e *fakeEntry) Error() error  { <-e.done; return e.err }
@@ -80,16 +81,16 @@ func withProposer(t *testing.T, limits ProposerLimits, body func(*testing.T, *pr
 		p.smNow = func() int64 { return 0 }
 		p.leader = func() *NotLeaderError { return &NotLeaderError{ID: "other"} }
 		p.stuck, p.onStuck = time.Second, func() {}
-		p.apply = func(b []byte) raft.ApplyFuture {
-			e := &fakeEntry{data: b, done: make(chan struct{}), index: l.index.Add(1)}
+		p.apply = func(b []byte, term uint64) raft.ApplyFuture {
+			e := &fakeEntry{data: b, term: term, done: make(chan struct{}), index: l.index.Add(1)}
 			l.entries <- e
 			return e
 		}
-		p.gate = gateOpen
+		p.open(5)
 		var wg sync.WaitGroup
 		wg.Go(p.run)
 		defer wg.Wait()
-		defer p.setGate(gateStopped)
+		defer p.shut(gateStopped)
 		body(t, p, l)
 	})
 }
@@ -109,10 +110,10 @@ func collect(ch chan got) func([]fsm.Result, uint64, error) {
 func TestProposerGathersWhileAnEntryIsInFlight(t *testing.T) {
 	withProposer(t, ProposerLimits{}, func(t *testing.T, p *proposer, l *fakeLog) {
 		answers := make(chan got, 100)
-		p.propose([][]byte{[]byte("first")}, collect(answers))
+		p.propose(0, [][]byte{[]byte("first")}, collect(answers))
 		e1 := <-l.entries
 		for i := range 10 {
-			p.propose([][]byte{fmt.Appendf(nil, "a%d", i), fmt.Appendf(nil, "b%d", i)}, collect(answers))
+			p.propose(0, [][]byte{fmt.Appendf(nil, "a%d", i), fmt.Appendf(nil, "b%d", i)}, collect(answers))
 		}
 		synctest.Wait()
 		if len(l.entries) != 0 {
@@ -143,20 +144,20 @@ func TestProposerBounds(t *testing.T) {
 	withProposer(t, limits, func(t *testing.T, p *proposer, l *fakeLog) {
 		answers := make(chan got, 100)
 		cmd := bytes.Repeat([]byte("x"), 42) // 50 with its overhead
-		p.propose([][]byte{bytes.Repeat([]byte("x"), 93)}, collect(answers))
+		p.propose(0, [][]byte{bytes.Repeat([]byte("x"), 93)}, collect(answers))
 		if a := <-answers; !errors.Is(a.err, ErrTooLarge) {
 			t.Fatalf("over-long command: %v", a.err)
 		}
-		p.propose(nil, collect(answers))
+		p.propose(0, nil, collect(answers))
 		if a := <-answers; !errors.Is(a.err, ErrTooLarge) {
 			t.Fatalf("no command: %v", a.err)
 		}
-		p.propose([][]byte{cmd}, collect(answers))
+		p.propose(0, [][]byte{cmd}, collect(answers))
 		inFlight := <-l.entries
 		for range 6 { // fills the queue's 300 bytes
-			p.propose([][]byte{cmd}, collect(answers))
+			p.propose(0, [][]byte{cmd}, collect(answers))
 		}
-		p.propose([][]byte{cmd}, collect(answers))
+		p.propose(0, [][]byte{cmd}, collect(answers))
 		if a := <-answers; !errors.Is(a.err, ErrOverloaded) {
 			t.Fatalf("full queue: %v", a.err)
 		}
@@ -174,12 +175,12 @@ func TestProposerBounds(t *testing.T) {
 			}
 		}
 		// By count: 8 tiny ones fit, the ninth does not.
-		p.propose([][]byte{{1}}, collect(answers))
+		p.propose(0, [][]byte{{1}}, collect(answers))
 		inFlight = <-l.entries
 		for range 8 {
-			p.propose([][]byte{{1}}, collect(answers))
+			p.propose(0, [][]byte{{1}}, collect(answers))
 		}
-		p.propose([][]byte{{1}}, collect(answers))
+		p.propose(0, [][]byte{{1}}, collect(answers))
 		if a := <-answers; !errors.Is(a.err, ErrOverloaded) {
 			t.Fatalf("full by count: %v", a.err)
 		}
@@ -207,14 +208,14 @@ func TestProposerTellsRefusalsFromUnknownOutcomes(t *testing.T) {
 			{"restore", raft.ErrAbortedByRestore, func(err error) bool { return errors.Is(err, ErrUnknownOutcome) }},
 			{"disk", errors.New("no space left"), func(err error) bool { return errors.Is(err, ErrUnknownOutcome) }},
 		} {
-			p.propose([][]byte{[]byte("x")}, collect(answers))
+			p.propose(0, [][]byte{[]byte("x")}, collect(answers))
 			(<-l.entries).fail(c.fail)
 			if a := <-answers; !c.check(a.err) {
 				t.Errorf("%s: %v", c.name, a.err)
 			}
 		}
 		// A wrong number of results must not be dealt out.
-		p.propose([][]byte{[]byte("x")}, collect(answers))
+		p.propose(0, [][]byte{[]byte("x")}, collect(answers))
 		e := <-l.entries
 		e.response = &outcome{}
 		close(e.done)
@@ -229,10 +230,10 @@ func TestProposerTellsRefusalsFromUnknownOutcomes(t *testing.T) {
 func TestProposerRefusesTheQueueWhenTheOfficeEnds(t *testing.T) {
 	withProposer(t, ProposerLimits{}, func(t *testing.T, p *proposer, l *fakeLog) {
 		answers := make(chan got, 10)
-		p.propose([][]byte{[]byte("in flight")}, collect(answers))
+		p.propose(0, [][]byte{[]byte("in flight")}, collect(answers))
 		e := <-l.entries
-		p.propose([][]byte{[]byte("queued")}, collect(answers))
-		p.setGate(gateClosed)
+		p.propose(0, [][]byte{[]byte("queued")}, collect(answers))
+		p.shut(gateClosed)
 		e.fail(raft.ErrLeadershipLost)
 		if a := <-answers; !errors.Is(a.err, ErrUnknownOutcome) {
 			t.Errorf("in flight: %v", a.err)
@@ -241,7 +242,7 @@ func TestProposerRefusesTheQueueWhenTheOfficeEnds(t *testing.T) {
 		if a := <-answers; !errors.As(a.err, &nl) {
 			t.Errorf("queued: %v", a.err)
 		}
-		p.propose([][]byte{[]byte("late")}, collect(answers))
+		p.propose(0, [][]byte{[]byte("late")}, collect(answers))
 		if a := <-answers; !errors.As(a.err, &nl) {
 			t.Errorf("late: %v", a.err)
 		}
@@ -249,16 +250,62 @@ func TestProposerRefusesTheQueueWhenTheOfficeEnds(t *testing.T) {
 			t.Error("something was appended after the office ended")
 		}
 		// Elected again: proposed at once, no round of its own comes first.
-		p.setGate(gateOpen)
-		p.propose([][]byte{[]byte("next")}, collect(answers))
+		p.open(7)
+		p.propose(0, [][]byte{[]byte("next")}, collect(answers))
 		(<-l.entries).commit()
 		if a := <-answers; a.err != nil {
 			t.Error(a.err)
 		}
-		p.setGate(gateStopped)
-		p.propose([][]byte{[]byte("end")}, collect(answers))
+		p.shut(gateStopped)
+		p.propose(0, [][]byte{[]byte("end")}, collect(answers))
 		if a := <-answers; !errors.Is(a.err, ErrStopped) {
 			t.Errorf("stopped: %v", a.err)
+		}
+	})
+}
+
+// What waits when one office ends is not appended in this node's next one: it
+// was decided on what an older office knew.
+//
+// guards P3
+func TestProposerKeepsOfficesApart(t *testing.T) {
+	withProposer(t, ProposerLimits{}, func(t *testing.T, p *proposer, l *fakeLog) {
+		answers := make(chan got, 10)
+		var nl *NotLeaderError
+		p.propose(0, [][]byte{[]byte("in flight")}, collect(answers))
+		e := <-l.entries
+		if e.term != 5 {
+			t.Errorf("the first office's entry is bound to term %d, want 5", e.term)
+		}
+		p.propose(0, [][]byte{[]byte("queued")}, collect(answers))
+		p.propose(5, [][]byte{[]byte("queued for its office")}, collect(answers))
+		// Lost and won again before the entry in flight has an answer.
+		p.shut(gateClosed)
+		p.open(7)
+		p.propose(5, [][]byte{[]byte("of the first office")}, collect(answers))
+		if a := <-answers; !errors.As(a.err, &nl) {
+			t.Errorf("proposed late for the first office: %v", a.err)
+		}
+		p.propose(7, [][]byte{[]byte("of the second")}, collect(answers))
+		e.fail(raft.ErrLeadershipLost)
+		if a := <-answers; !errors.Is(a.err, ErrUnknownOutcome) {
+			t.Errorf("in flight: %v", a.err)
+		}
+		for range 2 {
+			if a := <-answers; !errors.As(a.err, &nl) {
+				t.Errorf("queued in the first office: %v", a.err)
+			}
+		}
+		e = <-l.entries
+		if e.term != 7 || !bytes.Contains(e.data, []byte("of the second")) || bytes.Contains(e.data, []byte("queued")) {
+			t.Errorf("the second office's entry has term %d and holds %q", e.term, e.data)
+		}
+		e.commit()
+		if a := <-answers; a.err != nil {
+			t.Error(a.err)
+		}
+		if p.bytes != 0 || p.commands != 0 {
+			t.Errorf("%d bytes and %d commands are still counted as queued", p.bytes, p.commands)
 		}
 	})
 }
@@ -271,7 +318,7 @@ func TestProposerWaitsOutATransferButNotForEver(t *testing.T) {
 		stuck := make(chan struct{})
 		p.onStuck = func() { close(stuck) }
 		answers := make(chan got, 10)
-		p.propose([][]byte{[]byte("x")}, collect(answers))
+		p.propose(0, [][]byte{[]byte("x")}, collect(answers))
 		for range 5 {
 			(<-l.entries).fail(raft.ErrLeadershipTransferInProgress)
 		}
@@ -279,7 +326,7 @@ func TestProposerWaitsOutATransferButNotForEver(t *testing.T) {
 		if a := <-answers; a.err != nil {
 			t.Fatal(a.err)
 		}
-		p.propose([][]byte{[]byte("y")}, collect(answers))
+		p.propose(0, [][]byte{[]byte("y")}, collect(answers))
 		for open := true; open; {
 			select {
 			case e := <-l.entries:
@@ -300,7 +347,7 @@ func TestProposerTimeNeverRunsBack(t *testing.T) {
 		p.now = func() time.Time { return clock }
 		p.smNow = func() int64 { return state }
 		next := func() int64 {
-			p.propose([][]byte{[]byte("x")}, func([]fsm.Result, uint64, error) {})
+			p.propose(0, [][]byte{[]byte("x")}, func([]fsm.Result, uint64, error) {})
 			e := <-l.entries
 			e.commit()
 			synctest.Wait()
@@ -335,7 +382,7 @@ func TestAbandonedProposalLeavesNothingBehind(t *testing.T) {
 		}
 		e.commit() // must not block the proposer
 		answers := make(chan got, 1)
-		p.propose([][]byte{[]byte("y")}, collect(answers))
+		p.propose(0, [][]byte{[]byte("y")}, collect(answers))
 		(<-l.entries).commit()
 		if a := <-answers; a.err != nil {
 			t.Fatal(a.err)

@@ -115,7 +115,7 @@ func (g *Group) StepDown(ctx context.Context, reason string) error {
 // their timers.
 func (g *Group) Abandon(reason error) {
 	g.link.cut(reason.Error())
-	g.proposer.setGate(gateStopped)
+	g.proposer.shut(gateStopped)
 	g.deadOnce.Do(func() { close(g.dead) }) // frees who waits for a stuck write
 	g.fatal(reason)
 }

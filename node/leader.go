@@ -29,6 +29,7 @@ func (n *Node) newLeaderParts() {
 
 // lead runs one office. Everything committed before it is applied here.
 func (n *Node) lead(ctx context.Context, term uint64) {
+	ctx = context.WithValue(ctx, officeKey{}, term)
 	n.log.Info("this node leads", "term", term)
 	done := make(chan struct{}, 3)
 	run := func(f func()) { go func() { f(); done <- struct{}{} }() }
@@ -41,15 +42,19 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	n.log.Info("this node no longer leads", "term", term)
 }
 
+// officeKey is the context key of the term that an office's work belongs to.
+type officeKey struct{}
+
 // proposeHere commits commands as one unit on this leader and returns once
-// they are applied here.
+// they are applied here. What an office decides is proposed for that office.
 func (n *Node) proposeHere(ctx context.Context, cmds [][]byte) ([]fsm.Result, error) {
 	type outcome struct {
 		results []fsm.Result
 		err     error
 	}
 	ch := make(chan outcome, 1)
-	n.group.ProposeAsync(cmds, func(r []fsm.Result, _ uint64, err error) { ch <- outcome{r, err} })
+	term, _ := ctx.Value(officeKey{}).(uint64) // 0 = any: somebody's request
+	n.group.ProposeIn(term, cmds, func(r []fsm.Result, _ uint64, err error) { ch <- outcome{r, err} })
 	select {
 	case o := <-ch:
 		return o.results, o.err

@@ -156,6 +156,9 @@ func (c *Cluster) Leader() *Node {
 	return c.Nodes[c.leader]
 }
 
+// officeKey is the context key of the term that an office is for.
+type officeKey struct{}
+
 // Lead makes a node the leader of the next term. The former one is not told:
 // call Depose for that.
 func (c *Cluster) Lead(i int) {
@@ -171,7 +174,7 @@ func (c *Cluster) Lead(i int) {
 			workers = append(workers, other.Worker)
 		}
 	}
-	ctx, cancel := context.WithCancel(c.ctx)
+	ctx, cancel := context.WithCancel(context.WithValue(c.ctx, officeKey{}, term))
 	n.office = cancel
 	c.mu.Unlock()
 	c.group.Go(func() { n.Keeper.Run(ctx) })

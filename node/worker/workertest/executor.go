@@ -2,6 +2,7 @@ package workertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -81,6 +82,9 @@ type Script struct {
 	StartFail error
 }
 
+// ErrCrashed is what a start gets in a process that has crashed.
+var ErrCrashed = errors.New("this process has crashed")
+
 // Executor is a worker.Executor that runs scripts.
 type Executor struct {
 	Node   fsm.NodeID
@@ -90,6 +94,7 @@ type Executor struct {
 	mu       sync.Mutex
 	procs    map[*process]bool
 	extended time.Duration
+	crashed  bool
 }
 
 // Extend records the last extension.
@@ -109,14 +114,20 @@ func (e *Executor) Start(ctx context.Context, run worker.Run, stdout, _ io.Write
 		return nil, err
 	}
 	p := &process{script: script, done: make(chan struct{}), key: run.Key, book: e.Book}
-	e.Book.begin(e.Node, run.Key)
-	_, _ = fmt.Fprintf(stdout, "%s/%d\n", run.Key.Task, run.Key.Attempt)
 	e.mu.Lock()
+	if e.crashed {
+		// The process is gone with everything in it: what its goroutines still
+		// do in this instant happens to nobody.
+		e.mu.Unlock()
+		return nil, ErrCrashed
+	}
+	e.Book.begin(e.Node, run.Key)
 	if e.procs == nil {
 		e.procs = map[*process]bool{}
 	}
 	e.procs[p] = true
 	e.mu.Unlock()
+	_, _ = fmt.Fprintf(stdout, "%s/%d\n", run.Key.Task, run.Key.Attempt)
 	p.arm(script.Runs, script.Exit)
 	return p, nil
 }
@@ -126,6 +137,7 @@ func (e *Executor) Start(ctx context.Context, run worker.Run, stdout, _ io.Write
 func (e *Executor) Crash() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.crashed = true
 	for p := range e.procs {
 		p.finish(worker.Exit{Reason: fsm.EndSignal, Signal: "SIGKILL"})
 	}

@@ -47,6 +47,11 @@ func (n *Node) propose(ctx context.Context, commands [][]byte) ([]fsm.Result, er
 	if n.c.leader != n.index || n.cut {
 		return nil, ErrNotLeader
 	}
+	// As consensus does it: what an office decided is not committed in a later
+	// one, not even of the same node.
+	if term, bound := ctx.Value(officeKey{}).(uint64); bound && term != n.c.term {
+		return nil, ErrNotLeader
+	}
 	n.c.log = append(n.c.log, fsm.EncodeBatch(time.Now().UnixNano(), commands))
 	applied := n.catchUp()
 	for _, other := range n.c.Nodes {
