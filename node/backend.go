@@ -236,11 +236,6 @@ func (b backend) TransferLeadership(ctx context.Context) error {
 // itself hands over first: the next one does the rest.
 func (b backend) RemoveNode(ctx context.Context, id fsm.NodeID) error {
 	n := b.n
-	if leader := n.group.Leader(); leader.ID == string(id) && len(n.group.Members()) > 1 {
-		if err := b.TransferLeadership(ctx); err != nil {
-			return fmt.Errorf("hand over before the leader is removed: %w", err)
-		}
-	}
 	err := n.atLeader(ctx, methodRemove, string(id), func(ctx context.Context) error {
 		return n.removeMember(ctx, string(id))
 	})

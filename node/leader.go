@@ -104,6 +104,15 @@ func (n *Node) removeMember(ctx context.Context, id string) error {
 	if !ok {
 		return fmt.Errorf("%w: node %s", errUnknownNode, id)
 	}
+	if id == n.id && len(n.group.Members()) > 1 {
+		// Here and not where the request came in: the office may have come back
+		// to this node since somebody there looked.
+		var notLeader *consensus.NotLeaderError
+		if err := n.group.TransferLeadership(ctx); err != nil && !errors.As(err, &notLeader) {
+			return fmt.Errorf("%w: hand over before the leader is removed: %w", consensus.ErrUnsafe, err)
+		}
+		return &consensus.NotLeaderError{} // the next leader does the rest
+	}
 	if err := n.awaitSafeRemoval(ctx, id); err != nil {
 		return err
 	}
