@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 // rpcNode is the server half of the RPC, several of which share one rpcState.
 type rpcNode struct {
 	*rpcState
+	tr   *quic.Transport
 	ln   *quic.Listener
 	work sync.WaitGroup
 	stop context.CancelFunc
@@ -41,12 +43,19 @@ func startRPC(t *testing.T, ca *clienttest.CA, st *rpcState) *rpcNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{frames.ALPN}, MinVersion: tls.VersionTLS13}, nil)
+	// The transport is this server's own: that of quic.ListenAddr goes on
+	// reading for three probe timeouts after its last connection has ended.
+	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &quic.Transport{Conn: socket}
+	ln, err := tr.Listen(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{frames.ALPN}, MinVersion: tls.VersionTLS13}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &rpcNode{rpcState: st, ln: ln, stop: cancel}
+	n := &rpcNode{rpcState: st, tr: tr, ln: ln, stop: cancel}
 	n.work.Go(func() {
 		for {
 			conn, err := ln.Accept(ctx)
@@ -63,7 +72,13 @@ func startRPC(t *testing.T, ca *clienttest.CA, st *rpcState) *rpcNode {
 	return n
 }
 
-func (n *rpcNode) close() { n.stop(); n.ln.Close(); n.work.Wait() }
+func (n *rpcNode) close() {
+	n.stop()
+	n.ln.Close()
+	n.work.Wait()
+	n.tr.Close()
+	n.tr.Conn.Close()
+}
 
 func (n *rpcNode) serve(ctx context.Context, conn *quic.Conn) {
 	s, err := conn.AcceptStream(ctx)
