@@ -21,6 +21,11 @@
 //  4. An expiry that the old leader proposed and the new one inherited was
 //     decided by rule 2, and is applied before the new leader's Run starts.
 //
+//  5. What an office decided takes effect in that office or not at all, also
+//     when the same node holds the next but one (Config.Propose sees to it, by
+//     the context that Run was given): between the two another leader may have
+//     renewed.
+//
 // So whoever decides, the decision falls at least M after the worker began to
 // kill. M pays for the killing and for the drift between two clocks that run
 // at the same rate to within some parts in a thousand: no clock is compared

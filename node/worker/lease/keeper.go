@@ -34,7 +34,8 @@ type Config struct {
 	Duration time.Duration // 0 = DefaultDuration
 	// Workers lists those that the state holds as registered, neither lost nor removed.
 	Workers func() []Worker
-	// Propose commits commands and returns their results in order.
+	// Propose commits commands and returns their results in order. ctx derives
+	// from Run's: what that office did not append itself must never be committed.
 	Propose func(ctx context.Context, commands [][]byte) ([]fsm.Result, error)
 	Now     func() time.Time // must carry a monotonic reading; nil = time.Now
 	Logger  hclog.Logger
