@@ -4,7 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	"holdfast/sandbox/cgroup"
 )
 
 func TestExamine(t *testing.T) {
@@ -68,13 +71,31 @@ func TestExamineALeak(t *testing.T) {
 
 func TestLacks(t *testing.T) {
 	h := ableHost()
-	h.io, h.landlock = nil, 3
+	h.takeController(cgroup.IO)
+	h.landlock = 3
 	var names []string
 	for _, a := range (Examination{Abilities: h.abilities()}).Lacks() {
 		names = append(names, a.Name)
 	}
 	if !slices.Equal(names, []string{"cgroup_io", "landlock_scope"}) {
 		t.Errorf("lacks %v", names)
+	}
+}
+
+// The row tells what results say: it must not call a limit enforced that a task
+// may start without, nor unused what limits use.
+func TestIORow(t *testing.T) {
+	for version, want := range map[int]string{0: "not found", 1: "not of buffered writes", 2: "reads and writes"} {
+		h := ableHost()
+		h.takeController(cgroup.IO)
+		if version > 0 {
+			h.controllers[cgroup.IO] = cgroup.Location{Controller: cgroup.IO, Version: version, Base: "/x"}
+		}
+		for _, a := range h.abilities() {
+			if a.Name == "cgroup_io" && (a.Enforced || a.Available != (version > 0) || !strings.Contains(a.Detail, want) || a.Available == (a.Remedy != "")) {
+				t.Errorf("version %d: %+v", version, a)
+			}
+		}
 	}
 }
 

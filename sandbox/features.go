@@ -59,12 +59,22 @@ func (h hostFacts) cgroupRows(r *rows) {
 		}
 	}
 	r.add(NeedOptional, "cgroup_cpuacct", ok, detail, "mount the cpuacct controller beside cpu")
-	detail = "not found"
-	if h.io != nil {
-		detail = fmt.Sprintf("v%d (%s) at %s; no limit uses it", h.io.Version, h.io.Controller, h.io.Base)
-	}
-	r.add(NeedOptional, "cgroup_io", h.io != nil, detail, "run a kernel with CONFIG_BLK_CGROUP and mount the controller").Enforced = false
+	h.ioRow(r)
 	h.swapRow(r)
+}
+
+// ioRow is never "enforced": what a controller can do differs from disk to disk,
+// and a task that asks for more starts all the same and is told.
+func (h hostFacts) ioRow(r *rows) {
+	l, ok := h.controllers[cgroup.IO]
+	detail := "not found: no limit of IO is enforced, and each result that asked for one says so"
+	switch {
+	case ok && l.Version == 1:
+		detail = l.String() + " (blkio): rates of reads and of direct writes; not of buffered writes, and weights only under bfq; results say what is not enforced"
+	case ok:
+		detail = l.String() + ": rates of reads and writes; weights under bfq or io.cost; results say what is not enforced"
+	}
+	r.add(NeedOptional, "cgroup_io", ok, detail, "run a kernel with CONFIG_BLK_CGROUP and mount the controller").Enforced = false
 }
 
 func (h hostFacts) swapRow(r *rows) {

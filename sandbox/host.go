@@ -23,7 +23,6 @@ type hostFacts struct {
 	nsLimits    map[string]int  // user.max_<kind>_namespaces
 	usernsOff   bool            // Debian's kernel.unprivileged_userns_clone is 0
 	controllers map[string]cgroup.Location
-	io          *cgroup.Location // the controller of block devices
 	cgroupErr   error
 	swapKiB     int  // of the machine
 	swapAccount fact // whether groups count it
@@ -73,9 +72,6 @@ func readHostFacts() hostFacts {
 		h.cgroupErr = err
 	} else {
 		h.controllers = cgroup.Detect(host)
-		if l, ok := cgroup.Offered(host, "blkio", "io"); ok {
-			h.io = &l
-		}
 		h.procs, h.procMasks = visibleProc(host.MountInfo)
 	}
 	h.swapKiB = swapTotal()

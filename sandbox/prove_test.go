@@ -76,13 +76,13 @@ func TestProveCancelled(t *testing.T) {
 func ableHost() hostFacts {
 	h := hostFacts{
 		root: true, caps: ^uint64(0), kernel: [2]int{6, 12}, namespaces: map[string]bool{}, nsLimits: map[string]int{},
-		controllers: map[string]cgroup.Location{}, io: &cgroup.Location{Controller: "io", Version: 2},
+		controllers: map[string]cgroup.Location{},
 		swapAccount: yes, seccomp: true, landlock: 7, idmap: true, procs: 1, coreMax: 1 << 20, ids: [][2]int{{0, 1<<32 - 1}},
 	}
 	for _, ns := range namespaces {
 		h.namespaces[ns], h.nsLimits[ns] = true, 100
 	}
-	for _, c := range cgroup.Required {
+	for _, c := range append([]string{cgroup.IO}, cgroup.Required...) {
 		h.controllers[c] = cgroup.Location{Controller: c, Version: 2, Mount: "/sys/fs/cgroup", Base: "/sys/fs/cgroup"}
 	}
 	return h
