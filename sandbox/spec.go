@@ -82,7 +82,7 @@ type Mount struct {
 // Limits bounds one attempt. Zero means the default; there is no "unlimited"
 // but for times and IO, which are unlimited at zero.
 type Limits struct {
-	MemoryBytes int64         // memory, swap, /tmp and /dev/shm together; default 512 MiB
+	MemoryBytes int64         // memory, swap, /tmp, /dev/shm and what the kernel holds for it; default 512 MiB
 	CPUMillis   int64         // thousandths of one CPU; default 500
 	PIDs        int64         // processes and threads; default 64
 	WallTime    time.Duration // from Start; 0 is none

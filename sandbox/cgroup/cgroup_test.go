@@ -169,7 +169,7 @@ func group(t *testing.T, version int, controllers []string, files ...string) gro
 
 func TestLimits(t *testing.T) {
 	lim := Limits{MemoryBytes: 1 << 20, CPUMillis: 500, PIDs: 7}
-	v1 := group(t, 1, []string{Memory, CPU, PIDs}, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.shares", "pids.max")
+	v1 := group(t, 1, []string{Memory, CPU, PIDs}, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "memory.kmem.tcp.limit_in_bytes", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.shares", "pids.max")
 	v2 := group(t, 2, []string{Memory, CPU, PIDs}, "memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "cpu.weight", "pids.max")
 	for _, d := range []groupDir{v1, v2} {
 		if missing, err := d.limit(lim); err != nil || missing != nil {
@@ -178,7 +178,8 @@ func TestLimits(t *testing.T) {
 	}
 	for file, want := range map[string]string{
 		v1.path + "/memory.limit_in_bytes": "1048576", v1.path + "/memory.memsw.limit_in_bytes": "1048576",
-		v1.path + "/cpu.cfs_quota_us": "50000", v1.path + "/cpu.cfs_period_us": "100000", v1.path + "/pids.max": "7",
+		v1.path + "/memory.kmem.tcp.limit_in_bytes": "1048576", // no less: a quarter would be too little to talk
+		v1.path + "/cpu.cfs_quota_us":               "50000", v1.path + "/cpu.cfs_period_us": "100000", v1.path + "/pids.max": "7",
 		v2.path + "/memory.max": "1048576", v2.path + "/memory.swap.max": "0", v2.path + "/memory.oom.group": "1",
 		v2.path + "/cpu.max": "50000 100000", v2.path + "/pids.max": "7",
 		v1.path + "/cpu.shares": "512", v2.path + "/cpu.weight": "20",
@@ -193,7 +194,7 @@ func TestLimits(t *testing.T) {
 		swaps = func() bool { return has }
 		for _, d := range []groupDir{group(t, 1, []string{Memory}, "memory.limit_in_bytes"), group(t, 2, []string{Memory}, "memory.max")} {
 			g := Group{dirs: []groupDir{d}}
-			if err := g.Limit(lim); err != nil || slices.Contains(g.NotEnforced(), Swap) != has {
+			if err := g.Limit(lim); err != nil || slices.Contains(g.NotEnforced(), Swap) != has || slices.Contains(g.NotEnforced(), SocketMemory) != (d.version == 1) {
 				t.Errorf("v%d with swap %t: %v not enforced, %v", d.version, has, g.NotEnforced(), err)
 			}
 		}

@@ -103,7 +103,8 @@ func (d groupDir) limit(lim Limits) (missing []string, err error) {
 			// unlimited. It is missing where swap accounting is off; then
 			// swappiness 0 keeps the group out of swap.
 			sets = append(sets, set{"memory.limit_in_bytes", num(lim.MemoryBytes), false, ""},
-				set{"memory.memsw.limit_in_bytes", num(lim.MemoryBytes), true, Swap}, set{"memory.swappiness", "0", true, ""})
+				set{"memory.memsw.limit_in_bytes", num(lim.MemoryBytes), true, Swap}, set{"memory.swappiness", "0", true, ""},
+				set{tcpLimit, num(max(lim.MemoryBytes/socketPart, minSocketBytes)), true, SocketMemory})
 		}
 	}
 	if d.has(CPU) && lim.CPUMillis > 0 {
@@ -132,8 +133,19 @@ func (d groupDir) limit(lim Limits) (missing []string, err error) {
 
 // What a kernel may be unable to enforce.
 const (
-	Swap      = "swap"
-	CPUWeight = "cpu_weight"
+	Swap         = "swap"
+	CPUWeight    = "cpu_weight"
+	SocketMemory = "socket_memory"
+)
+
+// On v1 the buffers of TCP and UDP are in no counter of memory but in one of
+// their own, and that one counts only in groups that have a limit: without it a
+// task fills the machine's memory with data that it sends to itself. Together
+// they are a quarter of the memory more.
+const (
+	tcpLimit       = "memory.kmem.tcp.limit_in_bytes"
+	socketPart     = 4
+	minSocketBytes = 1 << 20 // a few connections
 )
 
 // swaps says whether this machine swaps at all: without, there is nothing to

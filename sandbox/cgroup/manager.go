@@ -146,6 +146,13 @@ func (h hierarchy) open() error {
 	if h.version == 2 {
 		return enable(h.dir, h.controllers)
 	}
+	if slices.Contains(h.controllers, Memory) {
+		// The kernel patches its code when the first group of the machine gets this
+		// limit and when the last one goes: let that not be a task's.
+		if err := write(filepath.Join(h.dir, tcpLimit), "-1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("count socket buffers: %w", err)
+		}
+	}
 	return nil
 }
 
