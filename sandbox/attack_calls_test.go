@@ -3,9 +3,11 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -132,8 +134,43 @@ func TestAttackNetlink(t *testing.T) {
 func TestAttackTerminalInput(t *testing.T) {
 	t.Run("filter", asked(strconv.Itoa(unix.SYS_IOCTL), "TIOCSTI EPERM 0,0x5412", "TIOCSTI-high EPERM 0,0x100005412",
 		"TIOCLINUX EPERM 0,0x541c", "TIOCSETD EPERM 0,0x5423", "bridge ENOPKG 0,0x89a0", "vlan ENOPKG 0,0x8982").run)
-	t.Run("real", attack{probe: "terminal", held: append(answers("ENOENT", "/dev/tty", "/dev/ptmx", "/dev/console", "/dev/tty0", "/dev/pts/ptmx"),
-		answers("ENOTTY", "isatty-0", "isatty-1", "isatty-2")...)}.run)
+	t.Run("real", attack{
+		probe: "terminal",
+		held: append(append(answers("ENOENT", "/dev/tty", "/dev/ptmx", "/dev/console", "/dev/tty0", "/dev/pts/ptmx"),
+			answers("ENOTTY", "isatty-0", "isatty-1", "isatty-2")...), "type EPERM"),
+		twins: []twin{{ctlSeccomp, []string{"type ENOTTY"}}}, // there is none
+	}.run)
+	// The same on the host, at a terminal of its own.
+	o := onTerminal(t, "terminal")
+	if missing := missingLines(o, []string{"/dev/tty ok", "isatty-0 ok", "type ok|EIO"}); missing != nil { // EIO: switched off by dev.tty.legacy_tiocsti
+		t.Errorf("at a terminal the attack should get further, want %q: %s", missing, o)
+	}
+}
+
+// onTerminal is onHost with a terminal as its input.
+func onTerminal(t *testing.T, name string) outcome {
+	t.Helper()
+	needRoot(t)
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slave.Close()
+	return onHostWith(t, name, func(cmd *exec.Cmd) {
+		cmd.Stdin, cmd.SysProcAttr = slave, &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	})
 }
 
 // The filter that the kernel runs is the policy: every number is asked for, in

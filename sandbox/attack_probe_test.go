@@ -240,7 +240,7 @@ func probeInit([]string) {
 	tell("ptrace", unix.PtraceSeize(1))
 }
 
-// probeTerminal looks for one. No line is typed into anything.
+// probeTerminal looks for one, and types one letter, no line, into its input.
 func probeTerminal([]string) {
 	for _, f := range []string{"/dev/tty", "/dev/ptmx", "/dev/console", "/dev/tty0", "/dev/pts/ptmx"} {
 		_, err := unix.Open(f, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -250,6 +250,8 @@ func probeTerminal([]string) {
 		_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 		tell("isatty-"+strconv.Itoa(fd), err)
 	}
+	letter := []byte("x")
+	tellCall("type", unix.SYS_IOCTL, 0, unix.TIOCSTI, uintptr(unsafe.Pointer(&letter[0])))
 }
 
 // probePriorities changes this process alone.

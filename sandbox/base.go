@@ -59,8 +59,10 @@ func buildBase(c class) (base, error) {
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return b, fmt.Errorf("pivot into the base: %w", err)
 	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return b, fmt.Errorf("drop the host's tree: %w", err)
+	if c.off&ctlHost == 0 {
+		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+			return b, fmt.Errorf("drop the host's tree: %w", err)
+		}
 	}
 	if err := unix.Chdir("/"); err != nil {
 		return b, err

@@ -172,12 +172,7 @@ func (c *cell) openGrants(g grants) (files []*os.File, targets []mountTarget, er
 		return fd, err
 	}
 	for i, m := range g.mounts {
-		if c.rt.off&ctlGrants != 0 {
-			m.writable = true
-		}
-		if c.rt.off&ctlNoSuid != 0 {
-			m.suid = true
-		}
+		m.off = c.rt.off
 		fd, dir, err := openGrant(m, fmt.Sprintf("Mounts[%d].Source", i), owner)
 		if err != nil {
 			return files, nil, err

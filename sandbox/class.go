@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,15 +15,32 @@ import (
 // classes, with a launcher each.
 type class struct {
 	root string // folder of the host whose system folders are shown; "" is the host's own
+
+	off control // of a test, for the launcher itself
 }
 
-// rootVariable tells a launcher its class. It is its only variable that says
-// anything, and the node alone writes it.
-const rootVariable = "HOLDFAST_SANDBOX_ROOT"
+// rootVariable tells a launcher its class, and offVariable what a test of this
+// package switched off. The node alone writes them.
+const (
+	rootVariable = "HOLDFAST_SANDBOX_ROOT"
+	offVariable  = "HOLDFAST_SANDBOX_OFF"
+)
 
-func (c class) environment() []string { return []string{rootVariable + "=" + c.root} }
+func (c class) environment() []string {
+	env := []string{rootVariable + "=" + c.root}
+	if c.off != 0 {
+		env = append(env, fmt.Sprintf("%s=%d", offVariable, c.off))
+	}
+	if c.off&ctlEnv != 0 {
+		env = append(os.Environ(), env...)
+	}
+	return env
+}
 
-func classOfEnvironment() class { return class{root: os.Getenv(rootVariable)} }
+func classOfEnvironment() class {
+	off, _ := strconv.ParseUint(os.Getenv(offVariable), 10, 32)
+	return class{root: os.Getenv(rootVariable), off: control(off)}
+}
 
 // validate looks at the folder, for a clear word at the start of a node.
 func (c class) validate() error {

@@ -82,7 +82,7 @@ func startLauncher(cl class, uidBase, uidCount int, weaker []string) (*launcherC
 func (c *launcherClient) run(cl class, theirs *os.File, uidBase, uidCount int, weaker []string, started chan<- error) {
 	runtime.LockOSThread()
 	defer close(c.dead)
-	self, err := openSelf()
+	self, err := openSelf(cl.off&ctlSelf == 0)
 	if err != nil {
 		started <- err
 		return
@@ -120,8 +120,8 @@ func (c *launcherClient) run(cl class, theirs *os.File, uidBase, uidCount int, w
 // openSelf opens this program for execution such that nothing can write to it
 // through the descriptor that /proc/<pid>/exe becomes (CVE-2019-5736): a
 // read-only mount of the one file, or, where others may not execute the file,
-// a sealed copy in memory.
-func openSelf() (*os.File, error) {
+// a sealed copy in memory. Only a test wants it otherwise.
+func openSelf(sealed bool) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/exe", &st); err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -135,6 +135,9 @@ func openSelf() (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), "self")
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if !sealed {
+		attr.Attr_set &^= unix.MOUNT_ATTR_RDONLY
+	}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, attr); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("make the mount of this program read-only: %w", err)

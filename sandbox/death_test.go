@@ -250,7 +250,7 @@ func TestRunIfChildIsNotFooled(t *testing.T) {
 // node's program.
 func TestOwnBinaryIsNotWritable(t *testing.T) {
 	needRoot(t)
-	f, err := openSelf()
+	f, err := openSelf(true)
 	if err != nil {
 		t.Fatal(err)
 	}

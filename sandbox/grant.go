@@ -20,6 +20,9 @@ func openGrant(m Mount, field string, owner func(uid, gid uint32) (int, error)) 
 		return fd, false, err
 	}
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
+	if m.off&ctlLinks != 0 {
+		how.Resolve = 0
+	}
 	src, err := unix.Openat2(unix.AT_FDCWD, m.Source, how)
 	if errors.Is(err, unix.ELOOP) {
 		return -1, false, invalid(field, "%s has a symbolic link in it: give the path that it leads to", m.Source)
@@ -45,10 +48,13 @@ func openGrant(m Mount, field string, owner func(uid, gid uint32) (int, error)) 
 		}
 	}()
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
-	if m.suid {
+	if m.off&ctlNoSuid != 0 {
 		attr.Attr_set &^= unix.MOUNT_ATTR_NOSUID
 	}
-	if !m.Writable && !m.writable {
+	if m.off&ctlNoDev != 0 {
+		attr.Attr_set &^= unix.MOUNT_ATTR_NODEV
+	}
+	if !m.Writable && m.off&ctlGrants == 0 {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
@@ -65,7 +71,7 @@ func openGrant(m Mount, field string, owner func(uid, gid uint32) (int, error)) 
 
 // grantSelf is openGrant for this program.
 func grantSelf() (int, error) {
-	f, err := openSelf()
+	f, err := openSelf(true)
 	if err != nil {
 		return -1, err
 	}

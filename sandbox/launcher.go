@@ -184,6 +184,9 @@ func (l *launcher) answer(a answer, fd int) error {
 	return nil
 }
 
+// offNamespaces are those that a test can do without.
+var offNamespaces = map[uint64]control{unix.CLONE_NEWNET: ctlNet, unix.CLONE_NEWPID: ctlPID, unix.CLONE_NEWIPC: ctlIPC}
+
 // start forks an init and returns its pidfd.
 func (l *launcher) start(req request, fds []int) (int, error) {
 	if len(fds) != 1+req.Cgroups+len(req.Mounts) || req.UID <= 0 {
@@ -193,8 +196,10 @@ func (l *launcher) start(req request, fds []int) (int, error) {
 		return -1, err
 	}
 	flags := uint64(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET)
-	if req.Off&ctlNet != 0 {
-		flags &^= unix.CLONE_NEWNET
+	for ns, ctl := range offNamespaces {
+		if req.Off&ctl != 0 {
+			flags &^= ns
+		}
 	}
 	_, pidfd, err := l.clone(flags)
 	return pidfd, err

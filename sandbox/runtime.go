@@ -117,7 +117,7 @@ func newRuntimeOn(host hostFacts, cfg Config, off control) (*Runtime, error) {
 		return nil, fmt.Errorf("sandbox configuration: AllowMissing: %w", err)
 	}
 	host.uids, host.allow = [2]int{cfg.UIDBase, cfg.UIDCount}, cfg.AllowMissing
-	cl := class{root: cfg.Root}
+	cl := class{root: cfg.Root, off: off}
 	if err := cl.validate(); err != nil {
 		return nil, err
 	}

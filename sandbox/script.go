@@ -30,6 +30,16 @@ const (
 	ctlNoSuid  // grants without setuid bits and file capabilities
 	ctlLimits  // resource limits
 	ctlDump    // an init that nobody may look into
+	ctlPID     // a pid namespace of its own
+	ctlIPC     // an ipc namespace of its own
+	ctlEnter   // being in its cgroups at all
+	ctlTmp     // bounds of /tmp and /dev/shm
+	ctlFDs     // an init without the launcher's descriptors
+	ctlNoDev   // grants without devices
+	ctlLinks   // sources of grants without symbolic links; handled by the node
+	ctlHost    // a launcher that let go of the host's tree; this and the rest by the launcher
+	ctlEnv     // a launcher without the node's environment
+	ctlSelf    // a program that cannot be written to
 )
 
 // taskID is the user and group of a task inside.
@@ -78,7 +88,9 @@ func (l *launcher) write(req request, fds []int) ([]string, error) {
 	s.landlock(l.landlock, req)
 	s.do("start a session", unix.SYS_SETSID)
 	s.do("close the launcher's streams", unix.SYS_CLOSE_RANGE, 0, 2, 0)
+	s.group = ctlFDs
 	s.do("close everything else", unix.SYS_CLOSE_RANGE, initSock+1, int(^uint32(0)), 0)
+	s.group = 0
 	s.seccomp(l.filter)
 	return s.end()
 }
@@ -110,9 +122,11 @@ func (s *script) end() ([]string, error) {
 // cgroups enters the groups first, so that all memory that follows is theirs,
 // and hides the path above them.
 func (s *script) cgroups(fds []int) {
+	s.group = ctlEnter
 	for _, fd := range fds {
 		s.do("enter the cgroup", unix.SYS_WRITE, fd, "0", 1)
 	}
+	s.group = 0
 	s.do("unshare the cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	// The first to go when the host itself runs out of memory.
 	s.do("open oom_score_adj", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/thread-self/oom_score_adj", unix.O_WRONLY, 0).maybe().into(rFile)
@@ -165,6 +179,9 @@ func (s *script) root(b *base, req request) {
 // attempt's memory, so its limit holds for their sum.
 func (s *script) scratch(what, stage string, flags int, size int64) {
 	options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=1777", size, min(max(size/4096, 64), 256<<10))
+	if s.off&ctlTmp != 0 {
+		options = "size=0,nr_inodes=0,mode=1777" // no bounds
+	}
 	s.mount(what+"/tmp", "tmpfs", stage+"/tmp", "tmpfs", flags|plain, options)
 	s.mount(what+"/dev/shm", "tmpfs", stage+"/dev/shm", "tmpfs", flags|plain|unix.MS_NOEXEC, options)
 }
@@ -196,7 +213,9 @@ func (s *script) grant(m mountTarget, stage string, fd int) {
 func (s *script) pivot() {
 	s.do("enter the root", unix.SYS_CHDIR, baseStage)
 	s.do("pivot", unix.SYS_PIVOT_ROOT, ".", ".")
+	s.group = ctlHost
 	s.do("drop the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	s.group = 0
 	s.do("go to the root", unix.SYS_CHDIR, "/")
 	s.group = ctlReadOnly
 	s.mount("make the root read-only", "", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|plain, "")

@@ -74,9 +74,8 @@ type Mount struct {
 	Target   string // absolute path inside; system folders and their contents are refused
 	Writable bool
 
-	self     bool // Source is this program: for Prove
-	writable bool // leave the mount writable, but nothing else: for tests, as is the next
-	suid     bool // leave setuid bits and file capabilities in force
+	self bool    // Source is this program: for Prove
+	off  control // for tests: leave setuid bits in force, say
 }
 
 // Limits bounds one attempt. Zero means the default; there is no "unlimited"

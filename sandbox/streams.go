@@ -18,6 +18,8 @@ const (
 	drainTime = 5 * time.Second
 )
 
+var errLate = fmt.Errorf("%s after the end it was not read to its end, or somebody outside holds it open", drainTime/2)
+
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copySize); return &b }}
 
 // stream carries one output from the command's pipe to a writer. Its goroutine
@@ -80,7 +82,10 @@ func (s *stream) run() {
 			}
 		}
 		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) && s.err == nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = errLate
+			}
+			if !errors.Is(err, io.EOF) && s.err == nil {
 				s.err = err
 			}
 			return
