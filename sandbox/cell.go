@@ -189,7 +189,11 @@ func (c *cell) openGrants(g grants) (files []*os.File, targets []mountTarget, er
 		targets = append(targets, mountTarget{Target: SecretsFolder, Dir: true})
 	}
 	if g.scratch != nil {
-		f, err := openScratch(g.scratch, c.rt.uidBase+c.uid)
+		bounds := *g.scratch
+		if c.rt.off&ctlTmp != 0 {
+			bounds.Bytes, bounds.Inodes = 0, 0 // none
+		}
+		f, err := openScratch(&bounds, c.rt.uidBase+c.uid)
 		if err != nil {
 			return files, nil, err
 		}

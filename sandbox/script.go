@@ -33,7 +33,7 @@ const (
 	ctlPID     // a pid namespace of its own
 	ctlIPC     // an ipc namespace of its own
 	ctlEnter   // being in its cgroups at all
-	ctlTmp     // bounds of /tmp and /dev/shm
+	ctlTmp     // bounds of /tmp, /dev/shm and the scratch folder
 	ctlFDs     // an init without the launcher's descriptors
 	ctlNoDev   // grants without devices
 	ctlLinks   // sources of grants without symbolic links; handled by the node
