@@ -214,7 +214,11 @@ func procfs(b *base) error {
 	if err := unix.Mount("proc", b.at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount proc (a container with a masked /proc forbids it: run it with an unmasked one): %w", err)
 	}
-	for _, f := range []string{"kcore", "keys", "key-users", "kmsg", "latency_stats", "timer_list", "timer_stats", "sched_debug", "sysrq-trigger", "cmdline"} {
+	for _, f := range []string{
+		"kcore", "keys", "key-users", "kmsg", "latency_stats", "timer_list", "timer_stats", "sched_debug", "sysrq-trigger", "cmdline",
+		"interrupts",                // when somebody types, and what arrives
+		"sys/kernel/random/boot_id", // two tasks would know that they share a machine
+	} {
 		if _, err := os.Lstat(b.at + "/proc/" + f); err == nil {
 			b.masks = append(b.masks, "/proc/"+f)
 		}

@@ -8,7 +8,7 @@ import (
 
 // Landlock is the second wall behind the read-only mounts: even on a mount that
 // is writable by mistake, the command may change files only below /tmp,
-// /dev/shm and its writable grants. It handles no reading and no execution
+// /dev/shm and its writable grants, and none of proc. It handles no reading and no execution
 // (mounts decide what is there), and the network in one class alone: its rules
 // would deny the loopback of the sandbox's own network namespace.
 
@@ -68,7 +68,9 @@ func (s *script) landlock(abi int, req request) {
 	s.landlockAllow("/tmp", tree)
 	s.landlockAllow("/dev/shm", tree)
 	s.landlockAllow("/dev", file)
-	s.landlockAllow("/proc", file)
+	// Not /proc: what a process may write about itself there it can do without, and
+	// oom_score_adj it must not, or it lives on while the machine's own processes are
+	// killed for memory. Paths like /dev/stdout only lead through it.
 	for _, m := range req.Mounts {
 		switch {
 		case m.Writable && m.Dir:
