@@ -77,6 +77,7 @@ type Event struct {
 
 	Rules *Rules `json:"rules,omitempty"` // Invoke of a submission
 	Tasks []View `json:"tasks,omitempty"` // OK: what the answer showed
+	Cover *Cover `json:"cover,omitempty"` // OK of a list without a filter
 	Code  string `json:"code,omitempty"`  // Refused, Unknown: the problem's code
 	Error string `json:"error,omitempty"` // Refused, Unknown: in words
 
@@ -120,6 +121,13 @@ type View struct {
 	RetryAt   int64  `json:"retry_at,omitempty"`
 }
 
+// Cover tells that a list shows every task with a number in [From, To] that
+// there is; To of 0 has no end. A task's number is that of its ID, as in t7.
+type Cover struct {
+	From uint64 `json:"from"`
+	To   uint64 `json:"to,omitempty"`
+}
+
 // Terminal reports whether the task can never change again.
 func (v *View) Terminal() bool {
 	switch v.State {
@@ -131,10 +139,13 @@ func (v *View) Terminal() bool {
 
 // Fault says what is broken.
 type Fault struct {
-	Type    string            `json:"type"`              // as in "kill" or "isolate"
-	Targets []string          `json:"targets,omitempty"` // nodes, by name
-	Role    string            `json:"role,omitempty"`    // what they were chosen by, as in "leader"
-	Params  map[string]string `json:"params,omitempty"`
+	Type    string   `json:"type"`              // as in "kill" or "isolate"
+	Targets []string `json:"targets,omitempty"` // nodes, by name
+	Role    string   `json:"role,omitempty"`    // what they were chosen by, as in "leader"
+	// NoQuorum tells that no majority is left to write: the time without
+	// writes then counts from the heal.
+	NoQuorum bool              `json:"no_quorum,omitempty"`
+	Params   map[string]string `json:"params,omitempty"`
 }
 
 // State is what a node says of itself and of the cluster.

@@ -54,6 +54,11 @@ type Limits struct {
 	Remembered int `json:"remembered,omitempty"`
 	// MaxLost is after how many lost attempts a task fails.
 	MaxLost int `json:"max_lost,omitempty"`
+	// Healthy is how long all must go well after the last heal.
+	Healthy time.Duration `json:"healthy_ns,omitempty"`
+	// Operations is the least number of acknowledged writes that a verdict
+	// may rest on.
+	Operations int `json:"operations,omitempty"`
 }
 
 // Save writes run.json whole or not at all.

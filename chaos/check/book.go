@@ -1,0 +1,185 @@
+package check
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"holdfast/chaos/history"
+)
+
+// life is all that a history shows of one task.
+type life struct {
+	key, task string
+	rules     *history.Rules
+	// steps are what a linearization must place: its submissions, its cancels,
+	// and the strong reads that were about it.
+	steps []step
+	// Of its submissions.
+	sent, oks, refused, unknown int
+	acked                       *call // the first that was acknowledged
+	views                       []history.View
+	last                        history.View // of the highest index
+	// read is the beginning of the last strong read that showed it.
+	read   int64
+	tokens []token
+}
+
+// step is one call with what it showed of one task, nil if it showed none.
+type step struct {
+	c *call
+	v *history.View
+}
+
+// token is one attempt, as the ledger knows it.
+type token struct {
+	name               string
+	begun, last, ended int64 // lines of the ledger; ended is 0 without an End
+	at                 int64 // time of the first line
+}
+
+// book finds lives by their submission's key or by the task's ID.
+type book struct {
+	lives  []*life // in the order of their first mention
+	byKey  map[string]*life
+	byTask map[string]*life
+}
+
+func newBook() book {
+	return book{byKey: map[string]*life{}, byTask: map[string]*life{}}
+}
+
+func (b *book) new(key, task string) *life {
+	l := &life{key: key, task: task, read: -1}
+	b.lives = append(b.lives, l)
+	if key != "" && b.byKey[key] == nil {
+		b.byKey[key] = l
+	}
+	if task != "" {
+		b.byTask[task] = l
+	}
+	return l
+}
+
+// find returns the life that a key and an ID are about. A second task of the
+// same key gets a life of its own.
+func (b *book) find(key, task string) *life {
+	if task != "" {
+		if l := b.byTask[task]; l != nil {
+			if l.key == "" && key != "" && b.byKey[key] == nil {
+				l.key = key
+				b.byKey[key] = l
+			}
+			return l
+		}
+	}
+	if key != "" {
+		if l := b.byKey[key]; l != nil {
+			switch {
+			case task == "" || l.task == task:
+				return l
+			case l.task == "":
+				l.task = task
+				b.byTask[task] = l
+				return l
+			}
+		}
+	}
+	return b.new(key, task)
+}
+
+// note files a call that has ended under its task.
+func (b *book) note(c *call) {
+	switch {
+	case c.submits():
+		task := ""
+		if c.ok() {
+			task = c.task
+		}
+		l := b.find(c.key, task)
+		l.sent++
+		if l.rules == nil {
+			l.rules = c.rules
+		}
+		switch c.outcome {
+		case history.OK:
+			l.oks++
+			if l.acked == nil {
+				l.acked = c
+			}
+		case history.Refused:
+			l.refused++
+			return // no part of any order
+		default:
+			l.unknown++
+		}
+		l.steps = append(l.steps, step{c: c})
+	case c.op == history.Cancel:
+		if c.outcome == history.Refused && c.code != codeConflict && c.code != codeNotFound {
+			return // it tells nothing of the task
+		}
+		if !c.ok() { // else its view is filed
+			b.find("", c.task).add(step{c: c})
+		}
+	case c.strong() && c.op != history.List && c.outcome == history.Refused && c.code == codeNotFound:
+		b.find("", c.task).add(step{c: c})
+	}
+}
+
+func (l *life) add(s step) { l.steps = append(l.steps, s) }
+
+// see files what an answer showed of a task.
+func (b *book) see(v *history.View, c *call) *life {
+	l := b.find(v.Key, v.Task)
+	if c.strong() || c.op == history.Cancel {
+		l.add(step{c, v})
+		if c.strong() {
+			l.read = max(l.read, c.invoked)
+		}
+	}
+	if l.last.Index <= v.Index {
+		l.last = *v
+	}
+	at, found := slices.BinarySearchFunc(l.views, v.Index, func(x history.View, i uint64) int {
+		switch {
+		case x.Index < i:
+			return -1
+		case x.Index > i:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		l.views = slices.Insert(l.views, at, *v)
+	}
+	return l
+}
+
+// final is the task's end, nil if none was seen.
+func (l *life) final() *history.View {
+	for i := range l.views {
+		if l.views[i].Terminal() {
+			return &l.views[i]
+		}
+	}
+	return nil
+}
+
+// number is that of a task's ID, 0 if it has none.
+func number(task string) uint64 {
+	digits, ok := strings.CutPrefix(task, "t")
+	if !ok {
+		return 0
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// The codes of refusals that tell something of a task.
+const (
+	codeConflict = "conflict"
+	codeNotFound = "not_found"
+)
