@@ -47,7 +47,11 @@ func (c *Client) RemoveNode(ctx context.Context, id string, opts ...CallOption) 
 // Cluster returns the cluster's status as the answering node sees it.
 func (c *Client) Cluster(ctx context.Context, opts ...CallOption) (*ClusterStatus, error) {
 	var s ClusterStatus
-	if err := c.get(ctx, "get the cluster's status", "/v1/cluster", c.readQuery(opts), &s); err != nil {
+	q := c.readQuery(opts)
+	if options(opts).hash {
+		q.Set("state_hash", "true")
+	}
+	if err := c.get(ctx, "get the cluster's status", "/v1/cluster", q, &s); err != nil {
 		return nil, err
 	}
 	return &s, nil

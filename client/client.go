@@ -155,8 +155,16 @@ func (c *Client) open(ctx context.Context, addr string, r request) (*http.Respon
 		}
 		return nil, err
 	}
+	a := Answer{Addr: addr, Status: resp.StatusCode, Age: -1}
 	if i, err := strconv.ParseUint(resp.Header.Get(indexHeader), 10, 64); err == nil {
+		a.Index = i
 		c.saw(i)
+	}
+	if c.cfg.OnAnswer != nil {
+		if s, err := strconv.ParseFloat(resp.Header.Get(ageHeader), 64); err == nil {
+			a.Age = time.Duration(s * float64(time.Second))
+		}
+		c.cfg.OnAnswer(a)
 	}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil

@@ -52,6 +52,9 @@ type Config struct {
 	// OnRetry, if set, hears of every failed attempt that will be repeated.
 	// It must not block.
 	OnRetry func(RetryEvent)
+	// OnAnswer, if set, hears of every answer, refusals too, before the call
+	// that it belongs to ends. It must not block.
+	OnAnswer func(Answer)
 
 	now       func() time.Time  // clock of the memory of bad addresses; nil is time.Now
 	transport http.RoundTripper // tests only; nil makes one from the fields above
@@ -72,6 +75,14 @@ type RetryEvent struct {
 	Attempt int    // from 1
 	Err     error
 	Delay   time.Duration // before the next attempt
+}
+
+// Answer tells which node answered and how fresh that is.
+type Answer struct {
+	Addr   string
+	Status int
+	Index  uint64        // log index that it reflects; 0 if not said
+	Age    time.Duration // of a stale read: since the node was last known to be current; -1 if not said
 }
 
 // ErrConfig is wrapped by every error of New.

@@ -20,6 +20,7 @@ type callOptions struct {
 	maxAge   time.Duration
 	minIndex uint64
 	key      string
+	hash     bool
 }
 
 // Stale lets the answering node read its own state without asking the leader,
@@ -39,6 +40,12 @@ func MinIndex(index uint64) CallOption {
 // most 128 printable characters.
 func IdempotencyKey(key string) CallOption {
 	return func(o *callOptions) { o.key = key }
+}
+
+// StateHash has Cluster tell the hash of the answering node's state, which
+// takes time with many tasks.
+func StateHash() CallOption {
+	return func(o *callOptions) { o.hash = true }
 }
 
 func options(opts []CallOption) callOptions {

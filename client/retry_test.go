@@ -208,6 +208,35 @@ func TestStaleReadsAreMonotonic(t *testing.T) {
 	}
 }
 
+func TestAnswersAreTold(t *testing.T) {
+	answers := []*http.Response{
+		{StatusCode: 503, Header: http.Header{"Holdfast-Index": {"7"}}, Body: io.NopCloser(strings.NewReader("{}"))},
+		{StatusCode: 200, Header: http.Header{"Holdfast-Index": {"9"}, "Holdfast-Age": {"1.250"}}, Body: io.NopCloser(strings.NewReader("{}"))},
+	}
+	var queries []string
+	f := roundTrip(func(r *http.Request) (*http.Response, error) {
+		queries = append(queries, r.URL.RawQuery)
+		a := answers[0]
+		answers = answers[1:]
+		return a, nil
+	})
+	var got []Answer
+	c, err := New(Config{Addrs: []string{"a:1", "b:1"}, CAPin: "unused", transport: f, OnAnswer: func(a Answer) { got = append(got, a) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Cluster(t.Context(), StateHash(), Stale(0)); err != nil {
+		t.Fatal(err)
+	}
+	want := []Answer{{"a:1", 503, 7, -1}, {"b:1", 200, 9, 1250 * time.Millisecond}}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+	if queries[0] != "consistency=stale&state_hash=true" {
+		t.Errorf("asked %q", queries[0])
+	}
+}
+
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
