@@ -182,4 +182,5 @@ func number(task string) uint64 {
 const (
 	codeConflict = "conflict"
 	codeNotFound = "not_found"
+	codeTooStale = "stale_too_old"
 )

@@ -74,6 +74,24 @@ var faultExamples = []example{
 	{"healthy-after-healing", "a pause", Violated, healthy(func(h *hand) {
 		h.writes(100 * time.Millisecond).pass(1100 * time.Millisecond).writes(100 * time.Millisecond)
 	})},
+	{"healthy-after-healing", "what a client gave up is its own doing", Held, healthy(func(h *hand) {
+		h.begin(submit("late")).end(history.Unknown, func(e *history.Event) { e.Code = history.GivenUp })
+		h.writes(1100 * time.Millisecond)
+	})},
+	{"healthy-after-healing", "one probe of a hundred is late", Held, healthy(func(h *hand) {
+		h.begin(history.Event{Op: history.Probe, Key: "p"}).unknown()
+		for i := range 99 {
+			h.begin(history.Event{Op: history.Probe, Key: fmt.Sprint("p", i)}).made(fmt.Sprint("t9", i), 9)
+		}
+		h.writes(1100 * time.Millisecond)
+	})},
+	{"healthy-after-healing", "one probe of ten is late", Violated, healthy(func(h *hand) {
+		h.begin(history.Event{Op: history.Probe, Key: "p"}).unknown()
+		for i := range 9 {
+			h.begin(history.Event{Op: history.Probe, Key: fmt.Sprint("p", i)}).made(fmt.Sprint("t9", i), 9)
+		}
+		h.writes(1100 * time.Millisecond)
+	})},
 	{"healthy-after-healing", "not watched for long", Undecided, healthy(func(h *hand) { h.writes(300 * time.Millisecond) })},
 
 	{"every-heal-verified", "it was", Held, func(h *hand) {

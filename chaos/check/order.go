@@ -55,6 +55,9 @@ func checkStale(j *judge) func() Verdict {
 		if c.write() || !c.stale || c.index == 0 {
 			return
 		}
+		if c.age < 0 {
+			return // it does not say how old it is
+		}
 		v.Judged++
 		oldest = max(oldest, c.age)
 		if c.maxAge > 0 && c.age > c.maxAge {

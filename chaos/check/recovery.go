@@ -11,6 +11,10 @@ import (
 // an election by timers.
 const longestSilence = time.Second
 
+// lateProbes is the part of the probes that may miss their time-out in a
+// healthy cluster: hosts stumble for other reasons, too.
+const lateProbes = 0.02
+
 // checkHealthy: for a minute after the last heal everything works, so that
 // nothing hides behind "a fault was in force".
 func checkHealthy(j *judge) func() Verdict {
@@ -20,6 +24,7 @@ func checkHealthy(j *judge) func() Verdict {
 	}
 	var last, longest int64 // the last acknowledged write, and the longest pause
 	begun, over := int64(-1), int64(-1)
+	probes, late := 0, 0
 	pause := func(until int64) {
 		if last >= 0 {
 			longest = max(longest, until-last)
@@ -42,14 +47,20 @@ func checkHealthy(j *judge) func() Verdict {
 			return
 		}
 		v.Judged++
+		if c.op == history.Probe {
+			probes++
+		}
 		switch {
 		case c.ok():
 			if c.write() && over < 0 {
 				pause(c.ended)
 				last = c.ended
 			}
-		case c.outcome == history.Refused && (c.code == codeConflict || c.code == codeNotFound):
-			// The state did not allow it; that is an answer.
+		case c.outcome == history.Refused && (c.code == codeConflict || c.code == codeNotFound || c.code == codeTooStale), c.code == history.GivenUp:
+			// The state did not allow it, which is an answer; or the client
+			// did not want one.
+		case c.op == history.Probe && c.outcome == history.Unknown:
+			late++ // its time-out is a bound on the delay, and a short one
 		default:
 			v.add(Violation{At: c.invoked, Task: c.task, Key: c.key, Node: c.node, Text: sprint(
 				"%s at %s, asked at %s: %s %s %s", c.op, c.node, at(c.invoked), c.outcome, c.code, c.err)})
@@ -67,6 +78,12 @@ func checkHealthy(j *judge) func() Verdict {
 		v.note("%s after the last heal, longest pause between acknowledged writes %s", lasted.Round(time.Millisecond), ms(time.Duration(longest)))
 		if time.Duration(longest) > longestSilence {
 			v.add(Violation{At: begun, Text: sprint("no write was acknowledged for %s", ms(time.Duration(longest)))})
+		}
+		if probes > 0 {
+			v.note("%d of %d probes had no answer in time", late, probes)
+		}
+		if float64(late) > lateProbes*float64(probes) {
+			v.add(Violation{At: begun, Text: sprint("%d of %d probes had no answer in time, at most one in %.0f may", late, probes, 1/lateProbes)})
 		}
 		if lasted < j.limits.Healthy {
 			v.undecided("it was watched for %s, want %s", lasted.Round(time.Millisecond), j.limits.Healthy)

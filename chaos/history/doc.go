@@ -7,7 +7,7 @@
 //
 //	run.json       [Run]: what ran, on what, under which seed and bounds
 //	history.jsonl  one [Event] per line, in the order in which they were seen
-//	effects        the ledger that tasks append to, one [Effect] per line
+//	ledger/effects the lines that tasks append, one [Effect] each
 //
 // Invariants:
 //

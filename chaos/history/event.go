@@ -39,6 +39,10 @@ const (
 	Probe  Op = "probe" // a submission of the open-loop prober
 )
 
+// GivenUp is the Code of an operation that its client meant to give up on
+// before its answer could be expected.
+const GivenUp = "given_up"
+
 // Phase is a part of a run.
 type Phase string
 
@@ -70,7 +74,7 @@ type Event struct {
 	Index uint64 `json:"index,omitempty"` // the log index that an answer reflects
 
 	// Of a read: whether it may be stale, how old it may be at most, and how
-	// old the answer said that it may be. Nanoseconds.
+	// old the answer said that it may be, -1 if it did not. Nanoseconds.
 	Stale  bool  `json:"stale,omitempty"`
 	MaxAge int64 `json:"max_age,omitempty"`
 	Age    int64 `json:"age,omitempty"`

@@ -67,6 +67,9 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		t.Errorf("%d events counted, want %d", w.Count(), len(want))
 	}
 	ledger := "k1 uuid-a begin 100.50\nk1 uuid-a tick 101.00\nhalf a\nk1 uuid-a end 10"
+	if err := os.Mkdir(filepath.Join(dir, filepath.Dir(EffectsFile)), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, EffectsFile), []byte(ledger), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 const (
 	RunFile     = "run.json"
 	EventsFile  = "history.jsonl"
-	EffectsFile = "effects"
+	EffectsFile = "ledger/effects"
 )
 
 // Run says what ran, on what, and what it must hold.
