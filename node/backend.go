@@ -84,7 +84,9 @@ func (b backend) ReadBarrier(ctx context.Context, o api.ReadOptions) (api.ReadIn
 		if o.MaxAge > 0 && (!ok || age > o.MaxAge) {
 			return info, fmt.Errorf("%w: %v old, at most %v asked for", api.ErrTooStale, age.Round(time.Millisecond), o.MaxAge)
 		}
-		info.Age = age
+		if info.Age = age; !ok {
+			info.Age = -1
+		}
 	} else {
 		index, err := n.readIndex(ctx)
 		if err != nil {

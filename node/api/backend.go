@@ -91,7 +91,7 @@ type ReadOptions struct {
 // ReadInfo is how fresh a read is.
 type ReadInfo struct {
 	Index uint64        // applied here
-	Age   time.Duration // Stale: since this node last knew itself current
+	Age   time.Duration // Stale: since this node last knew itself current; negative: it never did
 }
 
 // OutputRequest names a part of one attempt's output.

@@ -46,7 +46,7 @@ type ReadParams struct {
 // Freshness is in every answer.
 type Freshness struct {
 	Index uint64 `header:"Holdfast-Index" doc:"Log index that the answer reflects"`
-	Age   string `header:"Holdfast-Age" doc:"Of a stale read: seconds since the node was last known to be current"`
+	Age   string `header:"Holdfast-Age" doc:"Of a stale read: seconds since the node was last known to be current; left out if it never was since its start"`
 }
 
 // barrier waits until the state may be read, within the read timeout.
@@ -74,7 +74,7 @@ func (s *server) barrier(ctx context.Context, p ReadParams) (Freshness, error) {
 		return Freshness{}, err
 	}
 	f := Freshness{Index: info.Index}
-	if opts.Stale {
+	if opts.Stale && info.Age >= 0 { // no age is better than one that nobody knows
 		f.Age = strconv.FormatFloat(info.Age.Seconds(), 'f', 3, 64)
 	}
 	return f, nil

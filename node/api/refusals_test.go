@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -232,6 +233,12 @@ func TestReadConsistency(t *testing.T) {
 	if a.status != 200 || a.header.Get("Holdfast-Age") != "1.500" || a.header.Get("Holdfast-Index") != "3" {
 		t.Errorf("%d %v", a.status, a.header)
 	}
+	// A node that never knew itself current must not call its state fresh.
+	h.backend.barrier = func(context.Context, ReadOptions) (ReadInfo, error) { return ReadInfo{Index: 3, Age: -1}, nil }
+	if a := h.do("GET", "/v1/tasks/t1?consistency=stale", "ann:viewer", ""); a.status != 200 || len(a.header.Values("Holdfast-Age")) > 0 {
+		t.Errorf("%d %v", a.status, a.header)
+	}
+	h.backend.barrier = nil
 	if a := h.do("GET", "/v1/tasks/t1?consistency=stale&max_age=2s&min_index=3", "ann:viewer", ""); a.status != 200 {
 		t.Errorf("%d %s", a.status, a.body)
 	}
