@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,13 +46,16 @@ type Node struct {
 	Dir  string
 	Env  []string // further environment of its next start
 
-	index   int
-	process *process
-	log     *tail
+	index int
+	log   *tail
+
+	mu      sync.Mutex
+	process *process // of the last start; nil before the first
 }
 
 // Cluster is a set of nodes. Its methods are for one goroutine, but for
-// Client's clients.
+// Client's clients, and StartNode, which is for one goroutine per node. A
+// node's own methods are for any.
 type Cluster struct {
 	Nodes      []*Node
 	AdminToken string
@@ -130,7 +134,7 @@ func (c *Cluster) add(ctx context.Context, i int) error {
 		if err != nil {
 			return err
 		}
-		if err := c.Holdfast(ctx, n, &answer, append([]string{"join", "--token", token, "--addr", c.Nodes[0].Addr}, common...)...); err != nil {
+		if err := c.Holdfast(ctx, n, &answer, append([]string{"join", "--token", token, "--addr", c.Running()[0].Addr}, common...)...); err != nil {
 			return err
 		}
 	}
@@ -213,32 +217,42 @@ func (c *Cluster) StartNode(n *Node) error {
 	if err != nil {
 		return err
 	}
+	n.mu.Lock()
 	n.process = p
+	n.mu.Unlock()
 	return nil
 }
 
+// current is the process of the last start.
+func (n *Node) current() *process {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.process
+}
+
 // Kill ends a node with SIGKILL and returns once it is reaped.
-func (n *Node) Kill() error { return n.process.kill() }
+func (n *Node) Kill() error { return n.current().kill() }
 
 // Signal sends a signal to a node's process.
-func (n *Node) Signal(s os.Signal) error { return n.process.signal(s) }
+func (n *Node) Signal(s os.Signal) error { return n.current().signal(s) }
 
 // Pause stops a node's process; Resume lets it go on.
-func (n *Node) Pause() error { return n.process.signal(syscall.SIGSTOP) }
+func (n *Node) Pause() error { return n.current().signal(syscall.SIGSTOP) }
 
 // Resume lets a paused node go on.
-func (n *Node) Resume() error { return n.process.signal(syscall.SIGCONT) }
+func (n *Node) Resume() error { return n.current().signal(syscall.SIGCONT) }
 
 // PID is the process ID of a running node.
-func (n *Node) PID() int { return n.process.cmd.Process.Pid }
+func (n *Node) PID() int { return n.current().cmd.Process.Pid }
 
 // Alive reports whether the node's process has not ended.
 func (n *Node) Alive() bool {
-	if n.process == nil {
+	p := n.current()
+	if p == nil {
 		return false
 	}
 	select {
-	case <-n.process.done:
+	case <-p.done:
 		return false
 	default:
 		return true
@@ -246,10 +260,14 @@ func (n *Node) Alive() bool {
 }
 
 // Ended is closed once the node's process has been reaped.
-func (n *Node) Ended() <-chan struct{} { return n.process.done }
+func (n *Node) Ended() <-chan struct{} { return n.current().done }
 
 // ExitCode is the status of a process that ended, -1 after a signal.
-func (n *Node) ExitCode() int { <-n.process.done; return n.process.cmd.ProcessState.ExitCode() }
+func (n *Node) ExitCode() int {
+	p := n.current()
+	<-p.done
+	return p.cmd.ProcessState.ExitCode()
+}
 
 // Log is the end of the node's log.
 func (n *Node) Log() string { return n.log.String() }
@@ -275,14 +293,14 @@ func (c *Cluster) Close() error {
 	patience, cancel := context.WithTimeout(context.Background(), closePatience) // ours alone
 	defer cancel()
 	for _, n := range c.Running() {
-		_ = n.process.signal(syscall.SIGCONT) // a paused process hears nothing else
-		_ = n.process.signal(syscall.SIGTERM)
+		_ = n.current().signal(syscall.SIGCONT) // a paused process hears nothing else
+		_ = n.current().signal(syscall.SIGTERM)
 	}
 	for _, n := range c.Running() {
 		select {
-		case <-n.process.done:
+		case <-n.current().done:
 		case <-patience.Done():
-			errs = append(errs, n.process.kill())
+			errs = append(errs, n.current().kill())
 		}
 	}
 	for _, n := range c.Nodes {
