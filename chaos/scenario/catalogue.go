@@ -55,7 +55,7 @@ var Faults = []Fault{
 		[]Param{ratio("share", "30%", "of the packets are late"), span("by", "20ms", "so late")}, twoTiers, []Need{NeedSwitch}},
 	{"corrupt", "network", "a bit of a packet flips", links, 5 * sec, []Param{ratio("share", "5%", "of the packets")}, liveOnly, []Need{NeedSwitch}},
 	{"throttle", "network", "little bandwidth, with a short queue", links, 5 * sec, []Param{count("kbit", "512", "per second")}, twoTiers, []Need{NeedSwitch}},
-	{"mtu", "network", "larger packets vanish, as in a broken tunnel", links, 5 * sec, []Param{count("bytes", "1280", "the largest IP packet that passes")}, liveOnly, []Need{NeedSwitch}},
+	{"mtu", "network", "larger packets vanish, as in a broken tunnel", links, 5 * sec, []Param{count("bytes", "600", "the largest IP packet that passes")}, liveOnly, []Need{NeedSwitch}},
 
 	// Disk.
 	{"disk-full", "disk", "no free block", oneNode, 4 * sec, nil, twoTiers, []Need{NeedDisk}},
@@ -97,6 +97,6 @@ var Faults = []Fault{
 	// Client.
 	{"client-twice", "client", "every write is sent twice, to two nodes", []string{Clients}, 6 * sec, nil, twoTiers, nil},
 	{"client-deaf", "client", "answers to clients are lost after the request has gone out", []string{Clients}, 5 * sec,
-		[]Param{ratio("share", "50%", "of the answers")}, twoTiers, nil},
+		[]Param{ratio("share", "50%", "of the answers")}, twoTiers, []Need{NeedSwitch}},
 	{"herd", "client", "many clients at once", []string{Clients}, 4 * sec, []Param{count("clients", "200", "at a time")}, twoTiers, nil},
 }

@@ -32,7 +32,7 @@ func fill[T comparable](field *T, value T) {
 func (s *Scenario) complete() {
 	draw := true
 	fill(&s.Cluster.Nodes, 3)
-	fill(&s.Cluster.DiskMiB, 96)
+	fill(&s.Cluster.DiskMiB, 384)
 	fill(&s.Cluster.Draw, &draw)
 
 	w := &s.Workload
@@ -40,10 +40,10 @@ func (s *Scenario) complete() {
 	fill(&w.Clients, 4)
 	fill(&w.Rate, 40)
 	if len(w.Mix) == 0 {
-		w.Mix = map[string]int{"submit": 60, "batch": 5, "get": 20, "stale": 5, "cancel": 5, "list": 5}
+		w.Mix = map[string]int{"submit": 50, "batch": 5, "get": 20, "stale": 8, "list": 4, "cancel": 5, "wait": 2, "twice": 3, "abandon": 3}
 	}
 	if len(w.Tasks) == 0 {
-		w.Tasks = map[string]int{"effect": 90, "long": 4, "stubborn": 2, "flaky": 3, "deadline": 1}
+		w.Tasks = map[string]int{"cheap": 60, "effect": 20, "long": 8, "flaky": 5, "hopeless": 2, "deadline": 3, "stubborn": 2}
 	}
 	fill(&w.Prober.Every, Duration(50*time.Millisecond))
 	fill(&w.Prober.Timeout, Duration(200*time.Millisecond))

@@ -34,7 +34,8 @@ type Cluster struct {
 	Config string            `yaml:"config"` // text of every node's configuration file; live only
 	Env    map[string]string `yaml:"env"`    // further environment of every node; live only
 	// Disk is the size of each node's own file system, if a fault needs one;
-	// default 96 MiB.
+	// default 384 MiB, of which
+	// only what is used is taken from the host's disk.
 	DiskMiB int `yaml:"disk_mib"`
 	// Draw lets a simulation draw time-outs, batch sizes and thresholds from
 	// the seed; default true.
@@ -58,15 +59,21 @@ type Prober struct {
 }
 
 // Operations are what a recording client does.
-var Operations = []string{"submit", "batch", "get", "stale", "cancel", "list"}
+var Operations = []string{
+	"submit", "batch", "get", "stale", "list", "cancel", "wait",
+	"twice",   // one write under one key, sent to two nodes
+	"abandon", // a write whose client does not wait for the answer
+}
 
-// TaskKinds are the tasks that the load submits. Each attempt writes its
-// effects to the ledger.
+// TaskKinds are the tasks that the load submits. All but "cheap" write every
+// attempt's effects to the ledger.
 var TaskKinds = []string{
-	"effect",   // one effect, then success
-	"long",     // effects until two seconds are over
+	"cheap",    // never runs: no node fits, and it expires
+	"effect",   // takes effect and succeeds at once
+	"long",     // takes effect for two seconds
 	"stubborn", // the same, and ignores SIGTERM
-	"flaky",    // fails the first attempt, and may be retried
+	"flaky",    // fails once and may be retried
+	"hopeless", // fails more often than it may be retried
 	"deadline", // would run for longer than its run time-out
 }
 

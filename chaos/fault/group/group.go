@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -191,4 +192,14 @@ func (g *Group) Close(ctx context.Context) error {
 			return fmt.Errorf("remove cgroup %s: %w; last: %w", g.dir, ctx.Err(), err)
 		}
 	}
+}
+
+// Add moves further processes in. One that has just ended need not be moved.
+func (g *Group) Add(pids []int) error {
+	for _, pid := range pids {
+		if err := g.write("cgroup.procs", strconv.Itoa(pid)); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("move process %d to %s: %w", pid, g.dir, err)
+		}
+	}
+	return nil
 }
