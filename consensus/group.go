@@ -266,6 +266,11 @@ func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
 	return g.applier.applied.wait(ctx, index)
 }
 
+// Time is what a batch would be stamped with now: this node's clock, or the
+// state's time where that is ahead of it, which goes on by itself. Whoever
+// waits for a time of the state's, waits by this clock.
+func (g *Group) Time() time.Time { return time.Unix(0, g.proposer.stamp()) }
+
 // AppliedIndex is the index of the last entry that the state machine applied.
 func (g *Group) AppliedIndex() uint64 { return g.applier.applied.index.Load() }
 

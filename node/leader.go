@@ -17,7 +17,7 @@ import (
 // loop, the workers' leases and the hub that talks to the workers.
 func (n *Node) newLeaderParts() {
 	n.loop = scheduler.NewLoop(scheduler.Config{
-		State: n.state, Propose: n.proposeHere, Now: n.now, Logger: n.log.Named("scheduler"), Registerer: n.registry,
+		State: n.state, Propose: n.proposeHere, Now: n.stateTime, Logger: n.log.Named("scheduler"), Registerer: n.registry,
 	})
 	n.leases = lease.NewKeeper(lease.Config{
 		Duration: time.Duration(n.cfg.Lease), Workers: n.leasedWorkers, Propose: n.proposeHere, Now: n.now, Logger: n.log.Named("lease"),
@@ -25,6 +25,17 @@ func (n *Node) newLeaderParts() {
 	n.hub = dispatch.New(dispatch.Config{
 		State: n.state, Leases: n.leases, Propose: n.proposeHere, Verify: n.verifyLeader, Reported: n.loop.Wake, Logger: n.log.Named("dispatch"), Registerer: n.registry,
 	})
+}
+
+// stateTime is the clock of the state's timers. Nobody asks for it before the
+// group is open.
+func (n *Node) stateTime() time.Time {
+	select {
+	case <-n.grouped:
+		return n.group.Time()
+	default:
+		return n.now()
+	}
 }
 
 // lead runs one office. Everything committed before it is applied here.
