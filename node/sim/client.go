@@ -1,0 +1,236 @@
+package sim
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"holdfast/consensus"
+	"holdfast/fsm"
+	"holdfast/node/forward"
+)
+
+// client is one user: it goes to any node, repeats what it does not know the
+// outcome of under the same request ID, and keeps what it was told in the book.
+type client struct {
+	w   *World
+	id  string
+	rng *rand.Rand
+	at  string // the node it talks to
+}
+
+func (w *World) newClient(id string) *client { return &client{w: w, id: id, rng: w.fork()} }
+
+// run works until ctx ends.
+func (c *client) run(ctx context.Context) {
+	for sleep(ctx, time.Duration(c.rng.ExpFloat64()*float64(c.w.cfg.Think))) {
+		switch x := c.rng.IntN(20); {
+		case x < 7:
+			if c.w.outstanding() < 200 {
+				c.submit(1 + c.rng.IntN(3))
+			}
+		case x < 9:
+			c.cancel()
+		case x < 16:
+			c.read(true)
+		default:
+			c.read(false)
+		}
+	}
+}
+
+func (c *client) requestID() (id fsm.RequestID) {
+	binary.BigEndian.PutUint64(id[:], c.rng.Uint64()|1)
+	binary.BigEndian.PutUint64(id[8:], c.rng.Uint64())
+	return id
+}
+
+// node is whom to ask: the last one that answered, or any.
+func (c *client) node(other bool) string {
+	ids := c.w.members("")
+	if c.at == "" || other || c.rng.IntN(10) == 0 {
+		c.at = ids[c.rng.IntN(len(ids))]
+	}
+	return c.at
+}
+
+// shape draws what a task asks for.
+func (c *client) shape() fsm.Shape {
+	s := fsm.Shape{CPUMillis: pick(c.rng, uint32(50), 200, 500), RetryLimit: uint32(c.rng.IntN(3)), RetryBackoff: pick(c.rng, 0, 100*time.Millisecond, time.Second)}
+	if c.rng.IntN(4) == 0 {
+		s.RunTimeout = pick(c.rng, 200*time.Millisecond, 2*time.Second)
+	}
+	if c.rng.IntN(8) == 0 {
+		s.QueueTimeout = 5 * time.Second
+	}
+	if c.rng.IntN(8) == 0 {
+		s.OnLost = fsm.OnLostFail
+	}
+	return s
+}
+
+// submit sends tasks until the outcome is known or the patience is over.
+func (c *client) submit(n int) {
+	id := c.requestID()
+	body := fsm.Submit{Tasks: make([]fsm.Submission, n)}
+	for i := range body.Tasks {
+		shape := c.shape()
+		spec, err := fsm.Marshal(fsm.Spec{Name: fmt.Sprintf("%s.%d", nameOf(id), i), Command: []string{"true"}, Shape: shape, KillGrace: 100 * time.Millisecond})
+		if err != nil {
+			panic(err)
+		}
+		body.Tasks[i] = fsm.Submission{Shape: shape, Spec: spec}
+	}
+	s := c.w.book.begin(nameOf(id), n)
+	c.write("submit", fsm.CmdSubmit, id, body, func(o outcome, r fsm.Result) { c.w.book.end(s, o, r) })
+}
+
+// cancel ends one of the newest tasks.
+func (c *client) cancel() {
+	task, ok := c.w.book.some(c.rng.IntN)
+	if !ok {
+		return
+	}
+	c.write("cancel", fsm.CmdCancel, c.requestID(), fsm.Cancel{Tasks: []fsm.TaskID{task}}, func(o outcome, r fsm.Result) {
+		if o == accepted && r.Count == 1 {
+			c.w.book.cancelled(task)
+		}
+	})
+}
+
+// patience is how long a client repeats one request.
+const patience = 20 * time.Second
+
+// write sends one command until its outcome is known. A refusal of every copy
+// is definite.
+func (c *client) write(what string, kind fsm.CommandType, id fsm.RequestID, body any, told func(outcome, fsm.Result)) {
+	cmd, err := fsm.NewCommand(kind, id, "client:"+c.id, body)
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithTimeout(c.w.ctx, patience)
+	defer cancel()
+	floor, doubt := c.w.book.floor(), false
+	for first := true; ctx.Err() == nil; first = false {
+		node := c.node(!first)
+		double := c.rng.Float64() < c.w.cfg.Doubles
+		if double {
+			second := c.w.members("")
+			to := second[c.rng.IntN(len(second))]
+			doubt = true // its outcome is heard, but not waited for
+			c.w.group.Go(func() {
+				r, index, err := c.send(ctx, to, cmd)
+				if err == nil && r.Code == fsm.OK {
+					c.w.book.answered(what, 0, index)
+					told(accepted, r)
+				}
+			})
+		}
+		r, index, err := c.send(ctx, node, cmd)
+		switch {
+		case err == nil && r.Code == fsm.OK:
+			c.w.count(what + " done")
+			c.w.trace("%s %s at %s: %v+%d index %d", c.id, what, node, r.First, r.Count, index)
+			c.w.book.answered(what, floor, index)
+			told(accepted, r)
+			return
+		case err == nil:
+			c.w.count(what + " refused")
+			if !doubt {
+				told(refused, r)
+			}
+			return
+		case errors.Is(err, consensus.ErrOverloaded), errors.Is(err, forward.ErrNoLeader):
+			c.w.count(what + " turned away")
+			if !doubt && c.rng.IntN(3) > 0 { // give up, sometimes
+				c.w.trace("%s %s refused: %v", c.id, what, err)
+				told(refused, fsm.Result{})
+				return
+			}
+		default:
+			doubt = true
+		}
+		sleep(ctx, time.Duration(c.rng.Int64N(int64(50*time.Millisecond))))
+	}
+	c.w.count(what + " unknown")
+	c.w.trace("%s %s: outcome unknown", c.id, what)
+}
+
+// send is one try at one node.
+func (c *client) send(ctx context.Context, node string, cmd []byte) (r fsm.Result, index uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err = c.w.ask(ctx, c.id, node, func(ctx context.Context, p *proc) error {
+		type out struct {
+			r     fsm.Result
+			index uint64
+			err   error
+		}
+		ch := make(chan out, 1)
+		p.forward.ProposeAsync(p.now().Add(4*time.Second), cmd, func(r fsm.Result, index uint64, err error) { ch <- out{r, index, err} })
+		select {
+		case o := <-ch:
+			r, index = o.r, o.index
+			return o.err
+		case <-ctx.Done():
+			return consensus.ErrUnknownOutcome
+		}
+	})
+	return r, index, err
+}
+
+// read asks any node for one task: linearizably, or what it has.
+func (c *client) read(strong bool) {
+	task, ok := c.w.book.some(c.rng.IntN)
+	if !ok {
+		return
+	}
+	node, floor := c.node(false), c.w.book.floor()
+	ctx, cancel := context.WithTimeout(c.w.ctx, 3*time.Second)
+	defer cancel()
+	var index uint64
+	var age time.Duration
+	var known, found bool
+	var view *fsm.TaskView
+	var at time.Time
+	err := c.w.ask(ctx, c.id, node, func(ctx context.Context, p *proc) error {
+		if strong {
+			least, err := p.readIndex(ctx)
+			if err != nil {
+				return err
+			}
+			if err := p.group.WaitApplied(ctx, least); err != nil {
+				return err
+			}
+		}
+		age, known = p.group.Age()
+		at = time.Now()
+		index = p.group.AppliedIndex()
+		view, found = p.state.Task(task)
+		return nil
+	})
+	switch {
+	case err != nil:
+		c.w.count("read failed")
+		c.at = ""
+	case strong:
+		c.w.count("read done")
+		c.w.trace("%s reads %s at %s: index %d found %v", c.id, task, node, index, found)
+		c.w.book.answered("read at "+node, floor, index)
+		if !found {
+			c.w.problem("lost", "%s was acknowledged and is not there at index %d on %s", task, index, node)
+		}
+	case known:
+		c.w.count("stale read done")
+		// The age does not count how long the last message was under way.
+		if least := c.w.book.knownBy(at.Add(-age - 3*c.w.cfg.RPCTimeout)); index < least {
+			c.w.problem("stale read", "%s says that its state is at most %v old and is at index %d, but by then %d was answered", node, age, index, least)
+		}
+	}
+	if found && view.State.Terminal() {
+		c.w.witness.ended("a reader at "+node, view)
+	}
+}

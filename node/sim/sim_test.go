@@ -1,0 +1,83 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	simSeeds   = flag.Int("sim.seeds", 0, "run so many seeds, from sim.from on")
+	simSeconds = flag.Float64("sim.seconds", 0, "look for faults with new seeds for so long")
+	simSeed    = flag.Uint64("sim.seed", 0, "run this seed alone")
+	simFrom    = flag.Uint64("sim.from", 0, "the first seed (0: a new one)")
+	simSpan    = flag.Duration("sim.span", 30*time.Second, "the simulated time of faults in one run")
+	simTrace   = flag.Bool("sim.trace", false, "print everything that happens")
+	simVerbose = flag.Bool("sim.v", false, "print each run's figures")
+)
+
+// simulate runs one seed in a bubble of its own.
+func simulate(t *testing.T, cfg Config, out io.Writer) (r Result) {
+	synctest.Test(t, func(*testing.T) { r = Run(cfg, out) })
+	return r
+}
+
+func report(r Result) string {
+	var names []string
+	for name := range r.Counts {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&b, " %s=%d", strings.ReplaceAll(name, " ", "_"), r.Counts[name])
+	}
+	return b.String()
+}
+
+// usualSeeds is how many seeds TestSimulation runs when it is not told.
+const usualSeeds = 8
+
+// TestSimulation runs seeds: a few known ones, or those that it is told.
+//
+// guards P1, P2, P3, P4, P9, P10, P12
+func TestSimulation(t *testing.T) {
+	var out io.Writer
+	if *simTrace {
+		out = os.Stderr
+	}
+	first := *simFrom
+	if first == 0 {
+		first = uint64(time.Now().UnixMilli())
+	}
+	seeds := *simSeeds
+	switch {
+	case *simSeed != 0:
+		first, seeds = *simSeed, 1
+	case seeds == 0 && *simSeconds == 0: // in the usual tests nothing is left to chance
+		first, seeds = 1, usualSeeds
+	}
+	began, spent, ran := time.Now(), time.Duration(0), 0
+	for ; seeds > 0 && ran < seeds || seeds == 0 && time.Since(began).Seconds() < *simSeconds; ran++ {
+		cfg := Draw(first+uint64(ran), *simSpan)
+		r := simulate(t, cfg, out)
+		spent += r.Spent
+		if *simVerbose {
+			fmt.Printf("%v\n  trace %016x, %v simulated,%s\n", cfg, r.Trace, r.Spent.Round(time.Millisecond), report(r))
+		}
+		if len(r.Problems) == 0 {
+			continue
+		}
+		for _, p := range r.Problems {
+			t.Errorf("%v", p)
+		}
+		t.Errorf("%v\nrepeat it: go test ./node/sim -run 'TestSimulation$' -sim.seed %d -sim.span %v", cfg, cfg.Seed, *simSpan)
+	}
+	t.Logf("%d seeds, %v simulated in %v", ran, spent.Round(time.Second), time.Since(began).Round(time.Millisecond))
+}
