@@ -11,13 +11,16 @@
 //
 //  1. A worker that sends a renewal at s, and gets its acknowledgement, may
 //     run attempts until s + L - M by its own clock; then it kills them all.
+//
 //  2. The leader that acknowledged received the renewal at r >= s, recorded r
 //     (Keeper.Heard), and only afterwards verified that a majority still
 //     followed its term. It proposes the loss no earlier than r + L, and from
 //     that decision on it acknowledges nothing of this incarnation.
+//
 //  3. Another leader can have been elected only after that verification
 //     began, so at e > r. It gives every worker one full lease from e (Run) and
 //     proposes no loss before e + L > s + L.
+//
 //  4. An expiry that the old leader proposed and the new one inherited was
 //     decided by rule 2, and is applied before the new leader's Run starts.
 //
