@@ -36,7 +36,7 @@ func TestHungDisksOfFollowerAndLeader(t *testing.T) {
 	disks := map[string]*sync.RWMutex{"a": {}, "b": {}, "c": {}}
 	nodes := threeNodesOf(t, func(name string) parts {
 		return parts{backend: func(path string) (storage.Backend, error) {
-			b, err := storage.OpenBolt(path)
+			b, err := storage.Journaled(storage.OpenBolt)(path)
 			return frozen{b, disks[name]}, err
 		}}
 	})

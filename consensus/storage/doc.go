@@ -3,13 +3,14 @@
 //
 // # The stack
 //
-//	raft -> ring -> watchdog -> sealing -> backend (raft-boltdb, fsync on)
+//	raft -> ring -> watchdog -> sealing -> backend (journal, raft-boltdb; fsync on)
 //
 // Reads of recent entries are answered by the ring (the last entries, bounded
 // in number and bytes): otherwise every replication round decodes from disk.
 // The watchdog times every write from outside and latches after the first
-// failure. Sealing compresses and encrypts each entry; the backend is behind
-// [Backend], so that a write-ahead log can take bbolt's place.
+// failure. Sealing compresses and encrypts each entry. The backend is behind
+// [Backend]; the one that ships is raft-boltdb with a journal in front of it
+// ([Journaled]), and a write-ahead log can take bbolt's place.
 //
 // # Invariants
 //
@@ -37,12 +38,13 @@
 //
 // # Goroutines and locks
 //
-// The package starts no goroutine of its own; the watchdog uses timers, which
-// end with the write that they watch. One goroutine at a time calls StoreLogs:
+// The journal's mover is the one goroutine of the package, from open to Close;
+// the watchdog uses timers, which end with the write that they watch. One goroutine at a time calls StoreLogs:
 // raft's main one, or for a leader's append the one that writes for it
 // (consensus.overlap). raft's main goroutine alone calls the stable store, its
 // snapshot goroutine calls DeleteRange and the snapshot store, any goroutine may
-// read. Lock order: sealedLog.mu, then ring.mu; the watchdog's lock is a leaf.
+// read. Lock order: logStore.mu, then ring.mu, or
+// journaled.write, then journaled.mu; the watchdog's lock is a leaf.
 //
 // # Snapshots: what travels
 //

@@ -24,7 +24,7 @@ func smallDisk(t *testing.T) string {
 	img, mnt := filepath.Join(base, "img"), filepath.Join(base, "mnt")
 	must(t, os.Mkdir(mnt, 0o700))
 	must(t, os.WriteFile(img, nil, 0o600))
-	must(t, os.Truncate(img, 6<<20))
+	must(t, os.Truncate(img, 20<<20))
 	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", img).CombinedOutput(); err != nil {
 		lack("mkfs.ext4: "+string(out), err)
 	}

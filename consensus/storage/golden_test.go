@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,6 +49,13 @@ func goldenForms(t *testing.T) map[string][]byte {
 	_, err = m.f.ReadAt(forms["mark"], 0)
 	must(t, err)
 	must(t, m.close())
+	d := newJournalDisk(256)
+	j, _, err := readJournal(d, journalID)
+	must(t, err)
+	record, _ := j.encode(nil, 0, []*raft.Log{{Index: 7, Term: 3, Type: raft.LogNoop, Data: []byte("sealed")}, {Index: 8, Term: 3, Data: []byte("too")}})
+	must(t, j.append(record))
+	must(t, j.check(1))
+	forms["journal"] = slices.Concat(d.durable[:48], d.durable[checkAt:checkAt+checkSize], d.durable[journalBlock+256:][:len(record)])
 	return forms
 }
 

@@ -135,13 +135,15 @@ func (s *logStore) seal(ls []*raft.Log) ([]*raft.Log, error) {
 	return s.ptrs, nil
 }
 
-// DeleteRange deletes min..max, both included.
+// DeleteRange deletes min..max, both included. While it deletes old entries,
+// which can take as long as there are many, appends go on.
 func (s *logStore) DeleteRange(min, max uint64) error {
 	if err := s.dog.err(); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock := sync.OnceFunc(s.mu.Unlock)
+	defer unlock()
 	return s.dog.do("delete logs", func() error {
 		last, err := s.low.LastIndex()
 		if err != nil {
@@ -155,6 +157,9 @@ func (s *logStore) DeleteRange(min, max uint64) error {
 			}
 		}
 		s.ring.drop(min, max)
+		if !tail {
+			unlock()
+		}
 		if err := s.low.DeleteRange(min, max); err != nil || !tail {
 			return err
 		}

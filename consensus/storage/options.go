@@ -31,7 +31,7 @@ type Options struct {
 	// Observe gets the duration of every write, for a histogram.
 	Observe func(op string, d time.Duration)
 
-	Backend     OpenBackend // default OpenBolt
+	Backend     OpenBackend // default Journaled(OpenBolt)
 	RingEntries int         // default 4,096
 	RingBytes   int64       // default 64 MiB
 	Retain      int         // snapshots to keep, default 2
@@ -53,7 +53,7 @@ func (o *Options) check() error {
 		o.StallLimit = DefaultStallLimit
 	}
 	if o.Backend == nil {
-		o.Backend = OpenBolt
+		o.Backend = Journaled(OpenBolt)
 	}
 	if o.RingEntries <= 0 {
 		o.RingEntries = defaultRingEntries

@@ -111,7 +111,7 @@ func (o *Options) clearUnfinished() error {
 	if err = errors.Join(err, b.Close()); err != nil || last > 0 {
 		return &DamageError{File: path, Where: "log without an identity file", Err: errors.Join(err, errors.New("it has entries; move the folder away to start anew"))}
 	}
-	return errors.Join(os.Remove(path), os.RemoveAll(filepath.Join(o.Dir, markFile)))
+	return errors.Join(os.Remove(path), os.RemoveAll(journalPath(path)), os.RemoveAll(filepath.Join(o.Dir, markFile)))
 }
 
 // Open opens the store in o.Dir. Errors: ErrNoStore (also where only the log is
@@ -143,6 +143,9 @@ func Open(o Options) (*Store, error) {
 		}
 		if err := checkPrivate(path); err != nil {
 			return nil, err
+		}
+		if err := checkPrivate(journalPath(path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err // that it is missing is the backend's to judge
 		}
 		s, err := open(o, id, lock)
 		if err != nil {
@@ -183,7 +186,7 @@ func open(o Options, id Identity, lock *os.File) (*Store, error) {
 	}
 	path := filepath.Join(o.Dir, logFile)
 	if s.low, err = o.Backend(path); err != nil {
-		if isInconsistent(err) {
+		if isInconsistent(err) && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFormat) {
 			err = &DamageError{File: path, Where: "database", Err: err}
 		}
 		return nil, err
