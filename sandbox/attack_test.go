@@ -26,6 +26,9 @@ type twin struct {
 
 func (a attack) run(t *testing.T) {
 	t.Helper()
+	if len(a.twins) == 0 {
+		t.Error("this attack has no twin: it was never seen to get further")
+	}
 	both(t, func(t *testing.T, r *Runtime) {
 		o := probe(t, r, a.spec, a.probe, a.args...)
 		if missing := missingLines(o, a.held); missing != nil {

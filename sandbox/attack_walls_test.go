@@ -114,7 +114,8 @@ func TestAttackInit(t *testing.T) {
 		held:  append(answers(hidden, files...), "init survives ok", "child dies ok", "process_vm_readv EPERM", "ptrace EPERM"),
 		twins: []twin{
 			{ctlSeccomp, append(answers(hidden, files...), "process_vm_readv EPERM", "ptrace EPERM")},
-			{ctlDump, append(answers("ok", "mem", "environ", "maps", "auxv", "cwd", "mem-write"), "process_vm_readv EPERM", "ptrace EPERM")},
+			{ctlDump, append(answers("ok", "mem", "environ", "maps", "auxv", "cwd"), "mem-write EACCES", "process_vm_readv EPERM", "ptrace EPERM")},
+			{ctlDump | ctlLandlock, []string{"mem-write ok"}},
 			{ctlDump | ctlSeccomp, []string{"process_vm_readv EFAULT", "ptrace ok"}},
 		},
 	}.run(t)

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -200,50 +198,6 @@ func TestGrantsRefused(t *testing.T) {
 		if !errors.As(err, &bad) || bad.Field != "Mounts[0].Source" || !strings.Contains(bad.Reason, c.want) {
 			t.Errorf("%v: want %q, got %v", c.m, c.want, err)
 		}
-	}
-}
-
-// Somebody who may write beside a grant swaps the folder for a link to a secret
-// all the time. Whatever a start catches, it is never the secret.
-func TestSwappedSource(t *testing.T) { both(t, testSwappedSource) }
-
-func testSwappedSource(t *testing.T, r *Runtime) {
-	secret := hostDir(t, 0, 0o755, 0o644)
-	if err := os.WriteFile(filepath.Join(secret, "file"), []byte("secret"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	top := t.TempDir()
-	good, link, at := filepath.Join(top, "good"), filepath.Join(top, "link"), filepath.Join(top, "at")
-	for _, err := range []error{os.Mkdir(good, 0o755), os.WriteFile(good+"/file", []byte("good"), 0o644), os.Symlink(secret, link), os.Rename(good, at)} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	swapped := make(chan int)
-	go func() {
-		n := 0
-		for ; ctx.Err() == nil; n++ {
-			_ = unix.Renameat2(unix.AT_FDCWD, at, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
-		}
-		swapped <- n
-	}()
-	ran := 0
-	for deadline := time.Now().Add(10 * time.Second); ran < 10 && time.Now().Before(deadline); {
-		s, err := r.Start(t.Context(), Spec{ID: newID(), Command: []string{"/bin/grep", "-q", "^good$", "/data/file"}, Mounts: []Mount{{Source: at, Target: "/data"}}}, Streams{})
-		if err != nil {
-			var bad *ErrInvalidSpec
-			if !errors.As(err, &bad) {
-				t.Fatal(err)
-			}
-			continue
-		}
-		ran++
-		wantExit(t, outcome{Result: s.Wait()}, 0)
-	}
-	cancel()
-	if n := <-swapped; n == 0 || ran == 0 {
-		t.Errorf("%d swaps, %d runs: nothing was tried", n, ran)
 	}
 }
 
