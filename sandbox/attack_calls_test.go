@@ -147,7 +147,7 @@ func TestAttackTerminalInput(t *testing.T) {
 	}
 }
 
-// onTerminal is onHost with a terminal as its input.
+// onTerminal runs a probe without a sandbox and with a terminal as its input.
 func onTerminal(t *testing.T, name string) outcome {
 	t.Helper()
 	needRoot(t)
@@ -168,7 +168,7 @@ func onTerminal(t *testing.T, name string) outcome {
 		t.Fatal(err)
 	}
 	defer slave.Close()
-	return onHostWith(t, name, func(cmd *exec.Cmd) {
+	return asProcess(t, name, func(cmd *exec.Cmd) {
 		cmd.Stdin, cmd.SysProcAttr = slave, &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	})
 }

@@ -61,7 +61,7 @@ func TestAttackLeakedDescriptors(t *testing.T) {
 	if entered(t, testRuntime(t, ctlFDs)) == nil {
 		t.Error("with descriptors left open the test sees nothing")
 	}
-	o := onHostWith(t, "fds", func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{os.Stderr} })
+	o := asProcess(t, "fds", func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{os.Stderr} })
 	if !lines(o.stdout)["3"] {
 		t.Errorf("one more descriptor is not seen: %s", o)
 	}
@@ -83,7 +83,7 @@ func TestAttackOwnBinary(t *testing.T) {
 	}
 	for _, way := range []string{"command", "interpreter"} {
 		run := func(off control) outcome {
-			return onHostWith(t, "own-binary-node", func(cmd *exec.Cmd) { cmd.Path = program }, way, strconv.Itoa(int(off)), dir+"/script", newParent())
+			return asProcess(t, "own-binary-node", func(cmd *exec.Cmd) { cmd.Path = program }, way, strconv.Itoa(int(off)), dir+"/script", newParent())
 		}
 		held := []string{"runs the-program", "write EROFS|ETXTBSY", "truncate EROFS", "reopen EROFS"}
 		if o := run(0); missingLines(o, held) != nil {

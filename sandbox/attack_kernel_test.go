@@ -92,11 +92,11 @@ func TestAttackInformationLeaks(t *testing.T) {
 	files := []string{"/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug", "/proc/cmdline",
 		"/proc/interrupts", "/proc/sys/kernel/random/boot_id", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/pagetypeinfo", "/proc/kpagecount", "/proc/kpageflags",
 		"/proc/1/environ", "/proc/1/maps", "/dev/mem", "/dev/kmsg", "/etc/machine-id"}
-	folders := []string{"/proc/acpi", "/proc/asound", "/proc/bus", "/proc/driver", "/proc/fs", "/proc/irq", "/proc/pressure", "/proc/scsi", "/sys"}
+	dirs := []string{"/proc/acpi", "/proc/asound", "/proc/bus", "/proc/driver", "/proc/fs", "/proc/irq", "/proc/pressure", "/proc/scsi", "/sys"}
 	attack{
 		probe: "leaks",
-		args:  append(slices.Clone(files), folders...),
-		held:  append(answers("empty|ENOENT|EACCES|EPERM|EIO|EINVAL|EAGAIN", append(slices.Clone(files), folders...)...), "/proc/kallsyms zeros|ENOENT", "/proc/self/pagemap zeros|ENOENT|EPERM"),
+		args:  append(slices.Clone(files), dirs...),
+		held:  append(answers("empty|ENOENT|EACCES|EPERM|EIO|EINVAL|EAGAIN", append(slices.Clone(files), dirs...)...), "/proc/kallsyms zeros|ENOENT", "/proc/self/pagemap zeros|ENOENT|EPERM"),
 		twins: []twin{{ctlMask, append(answers("tells", "/proc/cmdline", "/proc/interrupts", "/proc/sys/kernel/random/boot_id", "/proc/fs", "/proc/irq"), "/sys ENOENT")}},
 	}.run(t)
 }

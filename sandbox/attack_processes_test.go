@@ -125,7 +125,8 @@ func TestAttackOutputFlood(t *testing.T) {
 			t.Errorf("nobody took anything, and it wrote %q: %s", wrote, o)
 		}
 	})
-	if wrote, o := flood(testRuntime(t, 0), Streams{}); !strings.Contains(wrote, "wrote 2 MiB") {
+	takesEverything := Streams{}
+	if wrote, o := flood(testRuntime(t, 0), takesEverything); !strings.Contains(wrote, "wrote 2 MiB") {
 		t.Errorf("with a reader that takes everything it wrote %q: %s", wrote, o)
 	}
 }

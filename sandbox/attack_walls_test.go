@@ -143,10 +143,11 @@ func TestAttackPriorities(t *testing.T) {
 // onHost runs a probe without a sandbox, as who runs the tests.
 func onHost(t *testing.T, name string, args ...string) outcome {
 	t.Helper()
-	return onHostWith(t, name, func(*exec.Cmd) {}, args...)
+	return asProcess(t, name, func(*exec.Cmd) {}, args...)
 }
 
-func onHostWith(t *testing.T, name string, change func(*exec.Cmd), args ...string) outcome {
+// asProcess runs a probe outside of a sandbox.
+func asProcess(t *testing.T, name string, change func(*exec.Cmd), args ...string) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -44,7 +44,11 @@
 //
 // Known edges: no quota on a writable grant; sockets and FIFOs in a grant work
 // where their mode allows; the command sees the machine's /proc/meminfo,
-// /proc/cpuinfo and the like; a source on a hung file system holds up Start.
+// /proc/cpuinfo and the like; locks on system files, and inotify, reach across
+// sandboxes; a source on a hung file system holds up Start.
+//
+// docs/isolation.md lists the attacks that are tried, each with the walls that
+// hold it. A test keeps it true.
 //
 // # Invariants
 //

@@ -38,7 +38,7 @@ func groupPIDs(t testing.TB, s *Sandbox) []int {
 }
 
 // guards P7
-func TestForkBombIsBounded(t *testing.T) {
+func TestAttackForkBomb(t *testing.T) {
 	count := func(off control, warm int) int {
 		o := probe(t, poolRuntime(t, off, warm), Spec{Limits: Limits{PIDs: 24}}, "forks", "60")
 		wantExit(t, o, 0)
