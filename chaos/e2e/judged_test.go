@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 // A whole run by hand: load, a leader that is killed and comes back, and the
 // verdicts over what the recording clients saw of it.
 //
-// guards P1, P2, P3, P4, P9
+// guards P1, P2, P3, P4, P6, P9, P10
 func TestJudgedRun(t *testing.T) {
 	t.Parallel()
 	ctx := bounded(t)
@@ -25,8 +26,10 @@ func TestJudgedRun(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil { // tasks walk to the ledger
 		t.Fatal(err)
 	}
-	c := start(t, ctx, cluster.Options{})
-	run, w, load := record(t, dir, c)
+	data := filepath.Join(dir, "cluster")
+	c := start(t, ctx, cluster.Options{Dir: data})
+	var pids sync.Map // a cluster's own methods are for one goroutine
+	run, w, load := record(t, dir, data, c, &pids)
 
 	loaded, stop := context.WithCancel(ctx)
 	defer stop()
@@ -40,11 +43,13 @@ func TestJudgedRun(t *testing.T) {
 		lead, _ := leader(t, ctx, c)
 		id := w.NextID()
 		w.Add(history.Event{Kind: history.Inject, ID: id, Fault: &history.Fault{Type: "kill", Targets: []string{lead.ID}, Role: "leader"}})
+		pids.Delete(filepath.Base(lead.Dir))
 		kill(t, lead)
 		w.Add(history.Event{Kind: history.Bit, ID: id, Text: "reaped"})
 		lasts(t, ctx, time.Second)
 		w.Add(history.Event{Kind: history.Heal, ID: id})
 		restart(t, ctx, c, lead)
+		pids.Store(filepath.Base(lead.Dir), lead.PID())
 		if err := c.WaitVoters(ctx, 3); err != nil {
 			t.Fatal(err)
 		}
@@ -60,6 +65,7 @@ func TestJudgedRun(t *testing.T) {
 	if err := load.Settle(ctx); err != nil {
 		t.Error(err)
 	}
+	scan(t, w, data, c)
 	if err := errors.Join(w.Close(), run.Save(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +85,7 @@ func TestJudgedRun(t *testing.T) {
 	for _, name := range []string{
 		"linearizable", "acknowledged-never-lost", "request-takes-effect-once", "one-terminal-state", "no-effect-of-superseded-attempt",
 		"index-never-back", "stale-within-age", "state-hashes-agree", "one-leader-per-term", "journals-ledger-and-state-agree",
-		"refused-has-no-effect", "retry-and-deadline-rules", "every-task-ends", "every-heal-verified",
+		"no-leaks", "no-secret-on-disk", "refused-has-no-effect", "retry-and-deadline-rules", "every-task-ends", "every-heal-verified",
 	} {
 		if v := j.Verdict(name); v == nil || v.Outcome != check.Held {
 			t.Errorf("%s did not hold, or was not exercised: %+v", name, v)
@@ -87,8 +93,9 @@ func TestJudgedRun(t *testing.T) {
 	}
 }
 
-// record makes a run's folder and the load on a cluster.
-func record(t *testing.T, dir string, c *cluster.Cluster) (*history.Run, *history.Writer, *workload.Load) {
+// record makes a run's folder and the load on a cluster whose nodes have these
+// process IDs by name.
+func record(t *testing.T, dir, data string, c *cluster.Cluster, pids *sync.Map) (*history.Run, *history.Writer, *workload.Load) {
 	t.Helper()
 	boot, err := workload.BootClock()
 	if err != nil {
@@ -107,12 +114,23 @@ func record(t *testing.T, dir string, c *cluster.Cluster) (*history.Run, *histor
 	if err != nil {
 		t.Fatal(err)
 	}
+	groups := map[string]string{}
 	cfg := workload.Config{
 		Token: c.AdminToken, CAPin: c.CAPin, Writer: w, Seed: run.Seed, Ledger: ledger,
-		Clients: 6, Rate: 60, SweepEvery: time.Second,
+		Clients: 6, Rate: 60, SweepEvery: time.Second, Canary: canary,
+		Host: func(name string) *history.Counts {
+			id, alive := pids.Load(name)
+			if !alive {
+				return nil
+			}
+			seen := workload.Look(id.(int), groups[name], filepath.Join(data, name))
+			return &seen
+		},
 	}
 	for _, n := range c.Nodes {
 		name := filepath.Base(n.Dir)
+		groups[name] = "holdfast-" + n.ID[:12]
+		pids.Store(name, n.PID())
 		cfg.Nodes = append(cfg.Nodes, workload.Target{Name: name, ID: n.ID, Addr: n.Addr})
 		run.Nodes = append(run.Nodes, name)
 	}
@@ -122,6 +140,24 @@ func record(t *testing.T, dir string, c *cluster.Cluster) (*history.Run, *histor
 	}
 	t.Cleanup(load.Close)
 	return run, w, load
+}
+
+// canary is a secret that tasks get.
+const canary = "canary-9c1e5b-of-a-judged-run"
+
+// scan searches the nodes' folders, with a control that lies there on purpose.
+func scan(t *testing.T, w *history.Writer, data string, c *cluster.Cluster) {
+	t.Helper()
+	const control = "the control of the search"
+	path := filepath.Join(data, "control")
+	if err := os.WriteFile(path, []byte(control), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found, err := workload.Search(data, map[string]string{"task's secret": canary, "token": c.AdminToken}, control)
+	if err = errors.Join(err, os.Remove(path)); err != nil {
+		t.Fatal(err)
+	}
+	w.Add(history.Event{Kind: history.Scanned, Scan: &found})
 }
 
 // lasts lets the load work for a while: how long is what is wanted here.

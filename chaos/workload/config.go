@@ -38,6 +38,14 @@ type Config struct {
 	// none.
 	Ledger *Ledger
 
+	// Canary is a secret that tasks are given in every way that there is, so
+	// that a search of the disks can find what lies there in clear. Empty gives
+	// them none.
+	Canary string
+	// Host, if set, tells what a node holds of its host, nil if that cannot be
+	// seen. See Look.
+	Host func(node string) *history.Counts
+
 	Timeout time.Duration // of one try of a call; default 2 s
 	Give    time.Duration // after which a client gives a call up; default 10 s
 

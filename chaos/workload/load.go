@@ -84,7 +84,7 @@ func (l *Load) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		closers = append(closers, s.cl.Close)
+		closers = append(closers, s.close)
 		work.Go(func() { s.run(ctx) })
 		if l.cfg.ProbeEvery > 0 {
 			p := l.newProber(i)

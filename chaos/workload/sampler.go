@@ -1,8 +1,13 @@
 package workload
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"holdfast/chaos/history"
@@ -15,6 +20,7 @@ type sampler struct {
 	l    *Load
 	node Target
 	cl   *client.Client
+	http *http.Client // for what is no part of the API's SDK
 }
 
 const (
@@ -35,14 +41,24 @@ func (l *Load) newSampler(i int) (*sampler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("workload: sampler %d: %w", samplerProcess+i, err)
 	}
-	return &sampler{l, n, cl}, nil
+	trust, err := client.TLSConfig(l.cfg.CAPin, nil)
+	if err != nil {
+		return nil, fmt.Errorf("workload: sampler %d: %w", samplerProcess+i, err)
+	}
+	return &sampler{l, n, cl, &http.Client{Transport: &http.Transport{TLSClientConfig: trust}}}, nil
+}
+
+func (s *sampler) close() {
+	s.cl.Close()
+	s.http.CloseIdleConnections()
 }
 
 func (s *sampler) run(ctx context.Context) {
 	beat := 0
 	every(ctx, s.l.cfg.SampleEvery, func() {
-		if beat++; beat%hashBeats == 0 {
+		if beat++; beat%hashBeats == 1 {
 			s.hash(ctx)
+			s.host(ctx)
 			return
 		}
 		if st := s.ask(ctx, sampleTimeout); ctx.Err() == nil {
@@ -79,6 +95,46 @@ func (s *sampler) hash(ctx context.Context) (uint64, bool) {
 	}
 	s.tell(st, st.StateHash)
 	return st.Index, true
+}
+
+// host records what the node holds of its host, with what it says itself.
+func (s *sampler) host(ctx context.Context) {
+	if s.l.cfg.Host == nil {
+		return
+	}
+	c := s.l.cfg.Host(s.node.Name)
+	if c == nil {
+		return
+	}
+	if n, err := s.goroutines(ctx); err == nil {
+		c.Goroutines = n
+	}
+	s.l.cfg.Writer.Add(history.Event{Kind: history.Sample, Node: s.node.Name, Counts: c})
+}
+
+// maxMetrics bounds what is read of a node's metrics.
+const maxMetrics = 4 << 20
+
+func (s *sampler) goroutines(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, hashTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+s.node.Addr+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+s.l.cfg.Token)
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxMetrics))
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
+			return strconv.Atoi(text)
+		}
+	}
+	return 0, fmt.Errorf("no go_goroutines in the metrics of %s: status %d", s.node.Name, resp.StatusCode)
 }
 
 func (s *sampler) tell(st *client.ClusterStatus, hash string) {

@@ -126,7 +126,7 @@ func (s *session) submit(ctx context.Context, op history.Op, key, node, kind str
 			name = fmt.Sprintf("%s.%d", key, i)
 		}
 		var rules history.Rules
-		specs[i], rules = s.l.cfg.Ledger.task(kind, name)
+		specs[i], rules = s.l.cfg.Ledger.task(kind, name, s.l.cfg.Canary)
 		list[i] = history.Event{Op: op, Key: name, Node: node, Rules: &rules}
 	}
 	var ids []string

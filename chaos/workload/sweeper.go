@@ -100,7 +100,7 @@ func (l *Load) agree(ctx context.Context) error {
 		if samplers[i], err = l.newSampler(i); err != nil {
 			return err
 		}
-		defer samplers[i].cl.Close()
+		defer samplers[i].close()
 	}
 	for {
 		told := map[uint64]int{}
@@ -111,6 +111,9 @@ func (l *Load) agree(ctx context.Context) error {
 		}
 		for _, n := range told {
 			if n == len(samplers) {
+				for _, s := range samplers {
+					s.host(ctx)
+				}
 				return nil
 			}
 		}

@@ -55,11 +55,17 @@ func ticks(n int) string {
 // the ledger would take longer with every run.
 const tries = "echo x >> /ledger/tries-$key; n=$(wc -l < /ledger/tries-$key)\n"
 
-// task makes a task of a kind, named by its request's key.
-func (l *Ledger) task(kind, key string) (client.TaskSpec, history.Rules) {
+// task makes a task of a kind, named by its request's key. The canary, if
+// there is one, comes to it in every way that a secret can.
+func (l *Ledger) task(kind, key, canary string) (client.TaskSpec, history.Rules) {
 	spec := client.TaskSpec{
 		Name: key, Resources: client.Resources{CPUMillis: 20, MemoryBytes: 16 << 20, PIDs: 16},
 		Labels: map[string]string{"chaos": kind},
+	}
+	if canary != "" {
+		spec.Env = map[string]string{"CANARY": canary}
+		spec.Stdin = canary
+		spec.Secrets = []client.Secret{{Name: "canary", Value: canary}}
 	}
 	if kind == "cheap" {
 		spec.Command = []string{"true"}
@@ -72,6 +78,8 @@ func (l *Ledger) task(kind, key string) (client.TaskSpec, history.Rules) {
 	switch kind {
 	case "long":
 		body = ticks(40) + "finish"
+	case "effect":
+		body = "cat\nfinish" // what comes on standard input is in its output
 	case "stubborn":
 		body = "trap '' TERM\n" + ticks(40) + "finish"
 		spec.Timeouts.Grace = client.Duration(stubbornGrace)

@@ -15,7 +15,7 @@ import (
 // returns its exit code, output, and what it wrote to the ledger.
 func attempt(t *testing.T, l *Ledger, kind string) (int, string, []history.Event) {
 	t.Helper()
-	spec, _ := l.task(kind, "c-1-1")
+	spec, _ := l.task(kind, "c-1-1", "")
 	script := strings.ReplaceAll(spec.Command[2], "/ledger/", l.dir+"/")
 	// Ticks are of no interest here.
 	script = strings.NewReplacer("-lt 40 ", "-lt 2 ", "-lt 400 ", "-lt 2 ").Replace(script)
@@ -48,11 +48,12 @@ func TestTasksDoWhatTheirRulesSay(t *testing.T) {
 			continue // it never runs
 		}
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			l, err := NewLedger(t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
-			spec, rules := l.task(kind, "c-1-1")
+			spec, rules := l.task(kind, "c-1-1", "")
 			if spec.Name != "c-1-1" || !rules.Effects || rules.RetryLimit != spec.Retry.Limit || len(spec.Mounts) != 1 {
 				t.Errorf("spec %+v and rules %+v do not go together", spec, rules)
 			}
@@ -80,7 +81,7 @@ func TestTasksDoWhatTheirRulesSay(t *testing.T) {
 // A task that cannot write to the ledger must not succeed.
 func TestNoLedgerNoSuccess(t *testing.T) {
 	l := &Ledger{dir: filepath.Join(t.TempDir(), "gone")}
-	spec, _ := l.task("effect", "c-1-1")
+	spec, _ := l.task("effect", "c-1-1", "")
 	err := exec.Command("/bin/sh", "-c", strings.ReplaceAll(spec.Command[2], "/ledger/", l.dir+"/")).Run()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() == 0 {
