@@ -186,3 +186,6 @@ type Struck struct {
 	// answerable for; -1 if there were no writes to tell by.
 	Gap time.Duration `json:"gap_ns"`
 }
+
+// BitAfter is the time from the injection to the sign that it bit.
+func (s Struck) BitAfter() int64 { return s.Bit - s.Injected }
