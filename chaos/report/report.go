@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"holdfast/chaos/check"
 	"holdfast/chaos/history"
@@ -32,6 +33,29 @@ type Options struct {
 	Smallest string
 	// Torn says what of the history could not be used.
 	Torn history.Torn
+	// Code is the run's exit code where the runner knows worse than the
+	// history shows, and Why says what.
+	Code int
+	Why  []string
+	// Patience is that of the checkers; zero is their default.
+	Patience time.Duration
+}
+
+// Make judges the history in a run's folder and saves the report beside it.
+func Make(dir string, opt Options) (*Report, error) {
+	run, err := history.LoadRun(dir)
+	if err != nil {
+		return nil, err
+	}
+	j, err := check.Judge(run, history.Read(dir, run, &opt.Torn), check.Options{Patience: opt.Patience})
+	if err != nil {
+		return nil, err
+	}
+	r, err := New(run, j, func() iter.Seq2[*history.Event, error] { return history.Read(dir, run, nil) }, opt)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.Save(dir)
 }
 
 // Report is the whole of a run's result, as report.json has it.
@@ -39,6 +63,7 @@ type Report struct {
 	Run       *history.Run     `json:"run"`
 	Code      int              `json:"code"` // as the command line ends with
 	Verdict   string           `json:"verdict"`
+	Why       []string         `json:"why,omitempty"`
 	Judgement *check.Judgement `json:"judgement"`
 	Uncovered []string         `json:"not_covered,omitempty"`
 	Lives     []*life          `json:"lives,omitempty"` // of the tasks in violations
@@ -59,6 +84,10 @@ const mostPictures = 3
 // called.
 func New(run *history.Run, j *check.Judgement, events func() iter.Seq2[*history.Event, error], opt Options) (*Report, error) {
 	r := &Report{Run: run, Code: j.Code(), Judgement: j, Smallest: opt.Smallest, Torn: opt.Torn, Lives: broken(j)}
+	if opt.Code != 0 {
+		r.Code = opt.Code
+	}
+	r.Why = opt.Why
 	r.Verdict = verdictText(r.Code)
 	r.timeline = newTimeline(j.Duration, run.Nodes)
 	if err := r.timeline.read(events()); err != nil {
@@ -133,8 +162,10 @@ func verdictText(code int) string {
 		return "bound violated"
 	case check.CodeNotHealed:
 		return "heal not verified"
+	case check.CodeInconclusive:
+		return "inconclusive"
 	}
-	return "inconclusive"
+	return "ended early"
 }
 
 // Save writes the three files into a run's folder.
