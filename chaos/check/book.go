@@ -17,9 +17,8 @@ type life struct {
 	steps []step
 	// Of its submissions.
 	sent, oks, refused, unknown int
-	acked                       *call // the first that was acknowledged
-	views                       []history.View
-	last                        history.View // of the highest index
+	acked                       *call           // the first that was acknowledged
+	views                       []*history.View // one for each index, in order
 	// read is the beginning of the last strong read that showed it.
 	read   int64
 	tokens []token
@@ -137,10 +136,7 @@ func (b *book) see(v *history.View, c *call) *life {
 			l.read = max(l.read, c.invoked)
 		}
 	}
-	if l.last.Index <= v.Index {
-		l.last = *v
-	}
-	at, found := slices.BinarySearchFunc(l.views, v.Index, func(x history.View, i uint64) int {
+	at, found := slices.BinarySearchFunc(l.views, v.Index, func(x *history.View, i uint64) int {
 		switch {
 		case x.Index < i:
 			return -1
@@ -150,16 +146,16 @@ func (b *book) see(v *history.View, c *call) *life {
 		return 0
 	})
 	if !found {
-		l.views = slices.Insert(l.views, at, *v)
+		l.views = slices.Insert(l.views, at, v)
 	}
 	return l
 }
 
 // final is the task's end, nil if none was seen.
 func (l *life) final() *history.View {
-	for i := range l.views {
-		if l.views[i].Terminal() {
-			return &l.views[i]
+	for _, v := range l.views {
+		if v.Terminal() {
+			return v
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anishathalye/porcupine"
 	"go.uber.org/goleak"
 
 	"holdfast/chaos/history"
@@ -90,15 +91,45 @@ func TestCode(t *testing.T) {
 
 func TestSearchOutOfTimeIsUndecided(t *testing.T) {
 	h := &hand{}
-	for range 3 {
-		h.write("a", "t1", 5)
-	}
+	one := h.begin(submit("a")) // two at once, or there is nothing to search
+	h.write("a", "t1", 5)
+	one.made("t1", 5)
 	j, err := Judge(&h.run, history.Slice(h.events), Options{Patience: -time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if v := j.Verdict("linearizable"); v.Outcome != Undecided {
 		t.Errorf("%+v", v)
+	}
+}
+
+// What is replayed without a search must get the verdict of the search.
+func TestOrderedStepsGetTheSameVerdict(t *testing.T) {
+	sequential := 0
+	for _, x := range linearExamples {
+		h := &hand{}
+		x.build(h)
+		j := &judge{run: &h.run, limits: h.run.Limits, pending: map[int64]*call{}, begun: map[history.Phase]int64{}, book: newBook()}
+		j.defaults()
+		forgotten := newForgetter(j)
+		for i := range h.events {
+			if err := j.see(&h.events[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, l := range j.lives {
+			if !ordered(l.steps) {
+				continue
+			}
+			sequential++
+			want := porcupine.CheckOperations(model(forgotten.may(l)), l.operations())
+			if got := replay(l.steps, forgotten.may(l)) == nil; got != want {
+				t.Errorf("%s: %v, the search says %v", x.name, got, want)
+			}
+		}
+	}
+	if sequential < 10 {
+		t.Errorf("only %d lives were in order", sequential)
 	}
 }
 

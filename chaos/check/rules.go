@@ -25,7 +25,7 @@ func checkRules(j *judge) func() Verdict {
 				}
 			}
 			for i := 1; i < len(l.views); i++ {
-				a, b := &l.views[i-1], &l.views[i]
+				a, b := l.views[i-1], l.views[i]
 				if a.State == "queued" && a.RetryAt > 0 && b.Attempt == a.Attempt+1 && b.Started > 0 && b.Started < a.RetryAt {
 					v.violate(l.read, l, "attempt %d began %s before its retry was due", b.Attempt, time.Duration(a.RetryAt-b.Started))
 				}
@@ -97,7 +97,7 @@ func checkEnds(j *judge) func() Verdict {
 				v.Judged++
 			} else if l.read >= settled {
 				v.Judged++
-				v.violate(l.read, l, "still %s", describe(&l.last))
+				v.violate(l.read, l, "still %s", describe(l.views[len(l.views)-1]))
 			}
 		}
 		return v.end("no task was read after the load was over")

@@ -27,8 +27,8 @@ func checkTerminal(j *judge) func() Verdict {
 				continue
 			}
 			v.Judged++
-			for i := range l.views {
-				if x := &l.views[i]; !x.Terminal() && x.Index >= end.Index {
+			for _, x := range l.views {
+				if !x.Terminal() && x.Index >= end.Index {
 					v.violate(l.read, l, "%s, and after that %s", describe(end), describe(x))
 				}
 			}
@@ -49,8 +49,8 @@ func checkViews(j *judge) func() Verdict {
 	seen := map[*life]int{}
 	j.onView = append(j.onView, func(l *life, x *history.View, c *call) {
 		seen[l]++
-		for i := range l.views {
-			if y := &l.views[i]; y.Index == x.Index && !sameView(x, y) {
+		for _, y := range l.views {
+			if y.Index == x.Index && !sameView(x, y) {
 				v.violate(c.ended, l, "two states at one index: %s and, by %s, %s", describe(y), c.node, describe(x))
 			}
 		}
@@ -61,7 +61,7 @@ func checkViews(j *judge) func() Verdict {
 				v.Judged++
 			}
 			for i := 1; i < len(l.views); i++ {
-				if a, b := &l.views[i-1], &l.views[i]; progress(b) < progress(a) {
+				if a, b := l.views[i-1], l.views[i]; progress(b) < progress(a) {
 					v.violate(l.read, l, "it went back from %s to %s", describe(a), describe(b))
 				}
 			}
