@@ -17,6 +17,7 @@ type life struct {
 	steps []step
 	// Of its submissions.
 	sent, oks, refused, unknown int
+	sentAt                      int64           // the first
 	acked                       *call           // the first that was acknowledged
 	views                       []*history.View // one for each index, in order
 	// read is the beginning of the last strong read that showed it.
@@ -96,7 +97,9 @@ func (b *book) note(c *call) {
 			task = c.task
 		}
 		l := b.find(c.key, task)
-		l.sent++
+		if l.sent++; l.sent == 1 || c.invoked < l.sentAt {
+			l.sentAt = c.invoked
+		}
 		if l.rules == nil {
 			l.rules = c.rules
 		}

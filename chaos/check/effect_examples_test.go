@@ -15,6 +15,7 @@ func (h *hand) ruled(r history.Rules) *hand {
 
 // ended shows the task's end.
 func (h *hand) ended(state, reason string, attempt int, change func(*history.View)) *hand {
+	h.pass(30 * time.Second)
 	v := history.View{Task: "t1", Key: "a", State: state, Reason: reason, Attempt: attempt, Index: 90, Submitted: 1e9, Started: 10e9, Finished: 20e9}
 	if change != nil {
 		change(&v)
@@ -77,7 +78,10 @@ var effectExamples = []example{
 	{"journals-ledger-and-state-agree", "a success without an effect", Violated, func(h *hand) {
 		h.ruled(history.Rules{Effects: true}).effect("a", "x", history.Begin).ended("succeeded", "exit", 1, nil)
 	}},
-	{"journals-ledger-and-state-agree", "effects of a task that nobody submitted", Violated, func(h *hand) { h.whole("x") }},
+	{"journals-ledger-and-state-agree", "effects of a task that nobody submitted", Violated, func(h *hand) {
+		h.whole("x").pass(2 * time.Second).add(history.Event{Kind: history.Note})
+	}},
+	{"journals-ledger-and-state-agree", "the tester was killed before it wrote the submission down", NotExercised, func(h *hand) { h.whole("x") }},
 	{"journals-ledger-and-state-agree", "an attempt on two nodes", Violated, func(h *hand) {
 		h.ruled(history.Rules{}).ended("succeeded", "exit", 1, func(v *history.View) { v.Node = "n2" })
 		h.add(history.Event{Kind: history.Journal, Node: "n1", Task: "t1", Attempt: 1})
@@ -124,6 +128,12 @@ var effectExamples = []example{
 	}},
 	{"retry-and-deadline-rules", "ended before its time", Violated, func(h *hand) {
 		h.ruled(history.Rules{RunTimeout: int64(11 * time.Second)}).ended("failed", "timeout", 1, nil)
+	}},
+	{"retry-and-deadline-rules", "over too soon by every clock", Violated, func(h *hand) {
+		h.fault(901, "clock-jump").ruled(history.Rules{QueueTimeout: int64(time.Minute)}).ended("expired", "queue_timeout", 0, nil)
+	}},
+	{"retry-and-deadline-rules", "over too soon by a clock that was moved", Held, func(h *hand) {
+		h.fault(901, "clock-jump").ruled(history.Rules{QueueTimeout: int64(20 * time.Second)}).ended("expired", "queue_timeout", 0, nil)
 	}},
 	{"retry-and-deadline-rules", "retried before it was due", Violated, func(h *hand) {
 		h.ruled(history.Rules{RetryLimit: 1})

@@ -72,7 +72,7 @@ var faultExamples = []example{
 		h.writes(1100 * time.Millisecond)
 	})},
 	{"healthy-after-healing", "a pause", Violated, healthy(func(h *hand) {
-		h.writes(100 * time.Millisecond).pass(1100 * time.Millisecond).writes(100 * time.Millisecond)
+		h.writes(100 * time.Millisecond).pass(1600 * time.Millisecond).writes(100 * time.Millisecond)
 	})},
 	{"healthy-after-healing", "what a client gave up is its own doing", Held, healthy(func(h *hand) {
 		h.begin(submit("late")).end(history.Unknown, func(e *history.Event) { e.Code = history.GivenUp })

@@ -12,8 +12,11 @@ import (
 // has none beyond what the node had before.
 const (
 	roomGoroutines  = 200
-	roomDescriptors = 100
-	roomKernel      = 2 // processes, mounts, cgroups: one warm sandbox
+	roomDescriptors = 50
+	// Clients that were cut off leave connections that a node only closes
+	// when nothing has come on them for two minutes.
+	roomSockets = 1000
+	roomKernel  = 2 // processes, mounts, cgroups: one warm sandbox
 	// roomFactor bounds what grows with the load that a node once had.
 	roomFactor = 2.0
 )
@@ -80,6 +83,7 @@ var held = []struct {
 }{
 	{"goroutines", func(c history.Counts) int { return c.Goroutines }, roomGoroutines, true},
 	{"descriptors", func(c history.Counts) int { return c.Descriptors }, roomDescriptors, true},
+	{"sockets", func(c history.Counts) int { return c.Sockets }, roomSockets, true},
 	{"processes", func(c history.Counts) int { return c.Processes }, roomKernel, false},
 	{"mounts", func(c history.Counts) int { return c.Mounts }, roomKernel, false},
 	{"cgroups", func(c history.Counts) int { return c.Cgroups }, roomKernel, false},

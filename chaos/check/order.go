@@ -2,6 +2,7 @@ package check
 
 import (
 	"slices"
+	"time"
 
 	"holdfast/chaos/history"
 )
@@ -31,6 +32,11 @@ func checkIndex(j *judge) func() Verdict {
 	return func() Verdict { return v.end("no client read after it had seen an index") }
 }
 
+// underWay is by how much an age may be too low: it counts from when the node
+// heard of the leader's commit, and leaves out how long that had been under
+// way. Beyond a tenth of a second it misleads.
+const underWay = 100 * time.Millisecond
+
 // checkStale: a stale answer is no older than it says, and says no more than
 // it may. What was acknowledged before the answer's age began must be in it.
 func checkStale(j *judge) func() Verdict {
@@ -44,7 +50,7 @@ func checkStale(j *judge) func() Verdict {
 		index uint64
 	}
 	var acks []ack
-	oldest := int64(0)
+	oldest, excess := int64(0), int64(0)
 	j.onEnd = append(j.onEnd, func(c *call) {
 		if !c.ok() {
 			return
@@ -66,7 +72,7 @@ func checkStale(j *judge) func() Verdict {
 		}
 		// The answer was made after it was asked for: what was acknowledged
 		// earlier than that by its age must be in it.
-		before := c.invoked - c.age
+		before := c.invoked - c.age - int64(underWay)
 		n, _ := slices.BinarySearchFunc(acks, before, func(a ack, t int64) int {
 			if a.at < t {
 				return -1
@@ -78,10 +84,19 @@ func checkStale(j *judge) func() Verdict {
 				"%s answered from index %d and called it at most %s old, but index %d had been acknowledged at %s, %s before it was asked",
 				c.node, c.index, at(c.age), acks[n-1].index, at(acks[n-1].at), at(c.invoked-acks[n-1].at))})
 		}
+		// What it was acknowledged to be older than it said.
+		if n, _ := slices.BinarySearchFunc(acks, c.index+1, func(a ack, i uint64) int {
+			if a.index < i {
+				return -1
+			}
+			return 1
+		}); n < len(acks) {
+			excess = max(excess, c.invoked-c.age-acks[n].at)
+		}
 	})
 	return func() Verdict {
 		if v.Judged > 0 {
-			v.note("the oldest answer called itself up to %s old", at(oldest))
+			v.note("the oldest answer called itself up to %s old; one was %s older than it said (up to %s is how long the leader's word may be under way)", at(oldest), at(max(0, excess)), at(int64(underWay)))
 		}
 		return v.end("there was no stale read")
 	}

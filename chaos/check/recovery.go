@@ -7,13 +7,12 @@ import (
 )
 
 // longestSilence is what a healthy cluster under load may go without an
-// acknowledged write. It is far above a round of the slowest disk and below
-// an election by timers.
-const longestSilence = time.Second
+// acknowledged write: no longer than one whose leader was just cut off.
+const longestSilence = 1500 * time.Millisecond
 
 // lateProbes is the part of the probes that may miss their time-out in a
 // healthy cluster: hosts stumble for other reasons, too.
-const lateProbes = 0.02
+const lateProbes = 0.05
 
 // checkHealthy: for a minute after the last heal everything works, so that
 // nothing hides behind "a fault was in force".

@@ -54,6 +54,8 @@ var stateExamples = []example{
 	{"no-leaks", "a few connections more", Held, leaking(func(c *history.Counts) { c.Goroutines += 50; c.Descriptors += 20 })},
 	{"no-leaks", "goroutines", Violated, leaking(func(c *history.Counts) { c.Goroutines = 400 })},
 	{"no-leaks", "descriptors", Violated, leaking(func(c *history.Counts) { c.Descriptors = 400 })},
+	{"no-leaks", "connections of clients that were cut off", Held, leaking(func(c *history.Counts) { c.Sockets += 500 })},
+	{"no-leaks", "sockets", Violated, leaking(func(c *history.Counts) { c.Sockets += 1500 })},
 	{"no-leaks", "processes", Violated, leaking(func(c *history.Counts) { c.Processes += 5 })},
 	{"no-leaks", "mounts", Violated, leaking(func(c *history.Counts) { c.Mounts += 3 })},
 	{"no-leaks", "cgroups", Violated, leaking(func(c *history.Counts) { c.Cgroups += 3 })},

@@ -27,10 +27,10 @@ type Effect struct {
 }
 
 // ParseEffect reads a line of the ledger: the task's name, the attempt's
-// token, the step, and the boot clock in seconds as /proc/uptime has it, all
-// between spaces. The event has the name as its Key. Boot is the boot clock at
-// the run's start.
-func ParseEffect(line string, seq int64, boot time.Duration) (Event, error) {
+// token, the step, and the time of day in seconds since 1970, all between
+// spaces. The event has the name as its Key. Tasks see no other clock that
+// their host's tester sees; the order of effects does not rest on it.
+func ParseEffect(line string, seq int64, start time.Time) (Event, error) {
 	f := strings.Fields(line)
 	if len(f) != 4 {
 		return Event{}, fmt.Errorf("ledger line %d: %q has %d words, want name, token, step and seconds", seq, line, len(f))
@@ -40,13 +40,17 @@ func ParseEffect(line string, seq int64, boot time.Duration) (Event, error) {
 	default:
 		return Event{}, fmt.Errorf("ledger line %d: %q is no step", seq, f[2])
 	}
-	s, err := strconv.ParseFloat(f[3], 64)
+	seconds, fraction, _ := strings.Cut(f[3], ".")
+	s, err := strconv.ParseInt(seconds, 10, 64)
 	if err != nil {
-		return Event{}, fmt.Errorf("ledger line %d: read the boot clock: %w", seq, err)
+		return Event{}, fmt.Errorf("ledger line %d: read the time of day: %w", seq, err)
 	}
-	at := time.Duration(s*1e9) - boot
+	ns, err := strconv.ParseInt((fraction + "000000000")[:9], 10, 64) // a float has too few digits
+	if err != nil {
+		return Event{}, fmt.Errorf("ledger line %d: read the time of day: %w", seq, err)
+	}
 	return Event{
-		At: int64(at), Kind: Took, Key: f[0],
+		At: int64(time.Unix(s, ns).Sub(start)), Kind: Took, Key: f[0],
 		Effect: &Effect{Seq: seq, Token: f[1], Step: Step(f[2])},
 	}, nil
 }

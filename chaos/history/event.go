@@ -171,7 +171,8 @@ type State struct {
 type Counts struct {
 	Process     string `json:"process,omitempty"`
 	Goroutines  int    `json:"goroutines"`
-	Descriptors int    `json:"descriptors"`
+	Descriptors int    `json:"descriptors"` // but sockets
+	Sockets     int    `json:"sockets"`
 	Processes   int    `json:"processes"` // below the node's own
 	Mounts      int    `json:"mounts"`
 	Cgroups     int    `json:"cgroups"`

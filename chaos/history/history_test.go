@@ -49,7 +49,7 @@ func sample() []Event {
 
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	dir := t.TempDir()
-	if err := (&Run{Scenario: "s", Seed: 9, Boot: 100 * time.Second, Nodes: []string{"n1"}}).Save(dir); err != nil {
+	if err := (&Run{Scenario: "s", Seed: 9, Started: time.Unix(1_700_000_000, 0).UTC(), Nodes: []string{"n1"}}).Save(dir); err != nil {
 		t.Fatal(err)
 	}
 	w, err := Create(dir, ticking())
@@ -66,7 +66,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	if w.Count() != int64(len(want)) {
 		t.Errorf("%d events counted, want %d", w.Count(), len(want))
 	}
-	ledger := "k1 uuid-a begin 100.50\nk1 uuid-a tick 101.00\nhalf a\nk1 uuid-a end 10"
+	ledger := "k1 uuid-a begin 1700000000.500000000\nk1 uuid-a tick 1700000001.000000007\nhalf a\nk1 uuid-a end 17"
 	if err := os.Mkdir(filepath.Join(dir, filepath.Dir(EffectsFile)), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	}
 	want = append(want,
 		Event{At: 500e6, Kind: Took, Key: "k1", Effect: &Effect{Seq: 1, Token: "uuid-a", Step: Begin}},
-		Event{At: 1e9, Kind: Took, Key: "k1", Effect: &Effect{Seq: 2, Token: "uuid-a", Step: Tick}})
+		Event{At: 1e9 + 7, Kind: Took, Key: "k1", Effect: &Effect{Seq: 2, Token: "uuid-a", Step: Tick}})
 	var torn Torn
 	if got := collect(t, dir, &torn); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
@@ -186,8 +186,8 @@ func TestFailedWritesAreTold(t *testing.T) {
 }
 
 func TestBadLedgerLines(t *testing.T) {
-	for _, line := range []string{"", "k token begin", "k token begun 1.0", "k token begin x", "k token begin 1 2"} {
-		if _, err := ParseEffect(line, 1, 0); err == nil {
+	for _, line := range []string{"", "k token begin", "k token begun 1.0", "k token begin x", "k token begin 1.x", "k token begin 1 2"} {
+		if _, err := ParseEffect(line, 1, time.Time{}); err == nil {
 			t.Errorf("%q is taken for an effect", line)
 		}
 	}

@@ -112,7 +112,7 @@ func Events(r io.Reader, torn *Torn) iter.Seq2[*Event, error] {
 func effects(r io.Reader, run *Run, torn *Torn) iter.Seq2[*Event, error] {
 	return func(yield func(*Event, error) bool) {
 		err := lines(r, &torn.Effects, func(n int64, line []byte) bool {
-			e, err := ParseEffect(string(line), n, run.Boot)
+			e, err := ParseEffect(string(line), n, run.Started)
 			if err != nil {
 				torn.Effects++
 				return true

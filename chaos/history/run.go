@@ -22,7 +22,7 @@ type Run struct {
 	Seed     uint64    `json:"seed"`
 	Tier     string    `json:"tier"` // T0 to T3
 	Started  time.Time `json:"started"`
-	// Boot is the host's boot clock at the start, for the ledger's times.
+	// Boot is the host's boot clock at the start: the kernel's log has it.
 	Boot time.Duration `json:"boot_ns,omitempty"`
 	// Command repeats the run.
 	Command string            `json:"command,omitempty"`

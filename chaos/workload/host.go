@@ -17,10 +17,8 @@ import (
 // node's own to tell.
 func Look(pid int, group, dir string) history.Counts {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	c := history.Counts{
-		Process: started(proc), Goroutines: -1, Memory: -1,
-		Descriptors: entries(filepath.Join(proc, "fd")), Processes: -1, Cgroups: -1, Mounts: -1,
-	}
+	c := history.Counts{Process: started(proc), Goroutines: -1, Memory: -1, Processes: -1, Cgroups: -1, Mounts: -1}
+	c.Descriptors, c.Sockets = descriptors(filepath.Join(proc, "fd"))
 	if b, err := os.ReadFile(filepath.Join(proc, "statm")); err == nil {
 		if f := strings.Fields(string(b)); len(f) > 1 {
 			if pages, err := strconv.ParseInt(f[1], 10, 64); err == nil {
@@ -51,12 +49,24 @@ func started(proc string) string {
 	return filepath.Base(proc) + "-" + f[19]
 }
 
-func entries(dir string) int {
+// descriptors counts a process' descriptors, and sockets apart: how many of
+// those there are is its clients' doing, too.
+func descriptors(dir string) (files, sockets int) {
 	list, err := os.ReadDir(dir)
 	if err != nil {
-		return -1
+		return -1, -1
 	}
-	return len(list)
+	for _, e := range list {
+		what, err := os.Readlink(filepath.Join(dir, e.Name()))
+		switch {
+		case err != nil: // closed meanwhile
+		case strings.HasPrefix(what, "socket:"):
+			sockets++
+		default:
+			files++
+		}
+	}
+	return files, sockets
 }
 
 // groups counts the cgroups of a node and the processes in them. In the first

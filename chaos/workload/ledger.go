@@ -40,7 +40,7 @@ func NewLedger(run string) (*Ledger, error) {
 	return l, nil
 }
 
-// BootClock is the boot clock, for Run.Boot: what /proc/uptime shows to tasks.
+// BootClock is the host's boot clock, for Run.Boot.
 func BootClock() (time.Duration, error) {
 	b, err := os.ReadFile("/proc/uptime")
 	if err != nil {

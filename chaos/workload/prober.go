@@ -23,6 +23,7 @@ type prober struct {
 type slot struct {
 	mu   sync.Mutex // held while a probe is under way
 	s    *session
+	old  []*session // that were replaced, the oldest first
 	used int
 }
 
@@ -79,14 +80,28 @@ func (p *prober) probe(ctx context.Context, k int, s *slot) {
 	}
 	ids := s.s.submit(ctx, history.Probe, s.s.key(), node.Name, "cheap", 1)
 	s.used = s.s.keys
+	// A connection only closes when the probe that it carried has left it,
+	// which may be after it was given up: the next round closes again.
+	for _, old := range s.old {
+		old.cl.Close()
+	}
+	s.old = s.old[max(0, len(s.old)-keptSessions):]
 	if ids == nil {
 		s.drop()
 	}
 }
 
+// keptSessions is for how many rounds of its slot a client that was replaced
+// has its connections closed.
+const keptSessions = 3
+
 func (s *slot) drop() {
+	for _, old := range s.old {
+		old.cl.Close()
+	}
 	if s.s != nil {
 		s.s.cl.Close()
+		s.old = append(s.old, s.s)
 		s.s = nil
 	}
 }

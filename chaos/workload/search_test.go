@@ -2,6 +2,7 @@ package workload
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,8 +63,13 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
 	two := Look(os.Getpid(), "no-such-group-", "/")
-	if two.Descriptors <= one.Descriptors || two.Process != one.Process || two.Cgroups != 0 || two.Processes != 0 || two.Mounts < 0 {
+	if two.Descriptors <= one.Descriptors || two.Sockets <= one.Sockets || two.Process != one.Process || two.Cgroups != 0 || two.Processes != 0 || two.Mounts < 0 {
 		t.Errorf("%+v, and with one more descriptor %+v", one, two)
 	}
 	if gone := Look(1<<30, "", ""); gone.Descriptors != -1 || gone.Process != "" {

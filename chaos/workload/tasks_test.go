@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/chaos/history"
 )
@@ -17,6 +18,7 @@ func attempt(t *testing.T, l *Ledger, kind string) (int, string, []history.Event
 	t.Helper()
 	spec, _ := l.task(kind, "c-1-1", "")
 	script := strings.ReplaceAll(spec.Command[2], "/ledger/", l.dir+"/")
+	start := time.Now()
 	// Ticks are of no interest here.
 	script = strings.NewReplacer("-lt 40 ", "-lt 2 ", "-lt 400 ", "-lt 2 ").Replace(script)
 	out, err := exec.Command("/bin/sh", "-c", script).CombinedOutput()
@@ -33,9 +35,12 @@ func attempt(t *testing.T, l *Ledger, kind string) (int, string, []history.Event
 	}
 	var effects []history.Event
 	for i, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
-		e, err := history.ParseEffect(line, int64(i+1), 0)
+		e, err := history.ParseEffect(line, int64(i+1), start)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if e.At < -int64(time.Minute) || e.At > int64(time.Minute) {
+			t.Errorf("line %d is %v from now", i+1, time.Duration(e.At))
 		}
 		effects = append(effects, e)
 	}
