@@ -33,12 +33,14 @@ func damage(s *Strike) actions {
 	refused := false
 	return actions{
 		owns: true,
-		inject: func(context.Context) error {
-			if s.Step.Fault == "damage-snapshot" {
-				if _, err := newestSnapshot(n.Dir); err != nil {
-					return err
-				}
+		ready: func() error {
+			if s.Step.Fault != "damage-snapshot" {
+				return nil
 			}
+			_, err := newestSnapshot(n.Dir)
+			return err
+		},
+		inject: func(context.Context) error {
 			if err := n.Kill(); err != nil {
 				return err
 			}
@@ -99,7 +101,7 @@ func (s *Strike) substitute(ctx context.Context, n *Node) error {
 	if err := s.drop(ctx, n); err != nil {
 		return err
 	}
-	_, err := s.lab.grow(ctx)
+	_, err := s.lab.grow(ctx, n)
 	return err
 }
 
@@ -130,7 +132,7 @@ func (s *Strike) complete(ctx context.Context) (string, error) {
 		if s.lab.Owned(n) && !slices.Contains(s.Targets, n) {
 			continue // down by another fault
 		}
-		if err := s.lab.serves(ctx, n); err != nil {
+		if err := s.recovers(ctx, n); err != nil {
 			return "", err
 		}
 	}

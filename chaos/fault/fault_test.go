@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ var program string
 
 var (
 	given = flag.String("binary", "", "path of a holdfast to break, instead of building it")
-	only  = flag.String("fault", "", "try this fault alone")
+	only  = flag.String("fault", ".*", "try the faults that match")
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -137,10 +138,17 @@ func strike(t *testing.T, ctx context.Context, l *Lab, step scenario.Step) {
 	if err != nil {
 		t.Errorf("%v", err)
 	}
-	if err := s.Heal(ctx); err != nil {
+	mend, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	if err := s.Heal(mend); err != nil {
+		for _, n := range l.Nodes() {
+			t.Logf("%s, alive %v, said:\n%s", n.Name, n.Alive(), lastLines(n.Log(), 40))
+			st, err := n.Status(ctx)
+			t.Logf("status %+v %v", st, err)
+		}
 		t.Fatalf("heal: %v", err)
 	}
-	healed, err := s.Healed(ctx)
+	healed, err := s.Healed(mend)
 	if err != nil {
 		t.Fatalf("not healed: %v", err)
 	}
@@ -162,7 +170,7 @@ func TestEveryFaultBites(t *testing.T) {
 	// Snapshots come late.
 	slices.SortStableFunc(faults, func(a, b scenario.Fault) int { return cmp.Compare(late(a), late(b)) })
 	for _, f := range faults {
-		if *only != "" && *only != f.Name {
+		if !regexp.MustCompile("^(" + *only + ")$").MatchString(f.Name) {
 			continue
 		}
 		t.Run(f.Name, func(t *testing.T) {

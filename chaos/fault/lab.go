@@ -28,6 +28,7 @@ import (
 type Options struct {
 	Binary   string // path of holdfast
 	Previous string // an earlier build, for rolling upgrades; may be empty
+	First    string // the build that nodes start with; default Binary
 	Nodes    int
 	Config   string // text of every node's configuration file
 	Env      map[string]string
@@ -51,6 +52,7 @@ type Lab struct {
 	ownDir  bool
 
 	growing sync.Mutex // one node at a time; taken before mu
+	place   *Node      // whose address the node that is being added takes; under growing
 
 	mu    sync.Mutex
 	nodes []*Node
@@ -62,12 +64,15 @@ type Node struct {
 	Name string
 	*cluster.Node
 
-	disk   *disk.Disk
-	calls  *calls.Supervisor
-	port   *wire.Port
-	asker  asker
-	binary string      // of its next start
-	gone   atomic.Bool // for good
+	disk  *disk.Disk
+	calls *calls.Supervisor
+	port  *wire.Port
+	asker asker
+	// replaces is the name by which clients know its address, if it has that
+	// of a node that is gone.
+	replaces string
+	binary   string      // of its next start
+	gone     atomic.Bool // for good
 }
 
 // nodeEnv has nodes with short patience, as nobody here has time, and room for
@@ -132,6 +137,9 @@ const nodePort = "7700"
 // prepare makes what node i needs before it is made, and gives its address.
 func (l *Lab) prepare(ctx context.Context, i int) (string, error) {
 	n := &Node{Name: fmt.Sprintf("node%d", i+1), binary: l.opt.Binary}
+	if l.opt.First != "" {
+		n.binary = l.opt.First
+	}
 	l.mu.Lock()
 	l.nodes = append(l.nodes, n)
 	l.mu.Unlock()
@@ -152,6 +160,10 @@ func (l *Lab) prepare(ctx context.Context, i int) (string, error) {
 			return "", err
 		}
 		n.calls = s
+	}
+	if old := l.place; old != nil { // under growing, which grow holds
+		n.port, n.replaces = old.port, old.place()
+		return old.Addr, nil
 	}
 	if l.net == nil {
 		return cluster.FreeAddr()
@@ -200,6 +212,14 @@ func (l *Lab) wrap(i int, cmd *exec.Cmd) {
 	}
 }
 
+// place is the name by which clients know the node's address.
+func (n *Node) place() string {
+	if n.replaces != "" {
+		return n.replaces
+	}
+	return n.Name
+}
+
 // adopt binds the lab's nodes to the cluster's.
 func (l *Lab) adopt() {
 	l.mu.Lock()
@@ -228,10 +248,12 @@ func (l *Lab) Access() (addrs []string, token, pin string) {
 // Dir is the folder of all nodes.
 func (l *Lab) Dir() string { return l.dir }
 
-// grow adds a node and starts it.
-func (l *Lab) grow(ctx context.Context) (*Node, error) {
+// grow adds a node and starts it, at the address of one that is gone, so that
+// clients find it, or at a new one.
+func (l *Lab) grow(ctx context.Context, place *Node) (*Node, error) {
 	l.growing.Lock()
 	defer l.growing.Unlock()
+	l.place = place
 	_, err := l.cluster.Grow(ctx)
 	if err != nil {
 		l.mu.Lock() // what was prepared is not used
@@ -254,10 +276,13 @@ func (l *Lab) grow(ctx context.Context) (*Node, error) {
 
 // retire takes a node out of the lab for good; it has left the cluster.
 func (l *Lab) retire(n *Node) error {
+	if err := n.Kill(); err != nil {
+		return err
+	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	n.gone.Store(true)
-	l.mu.Unlock()
-	return n.Kill()
+	return nil
 }
 
 // closePatience bounds the end of what nodes used.
@@ -302,3 +327,7 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Restart starts the process of a node that has ended, as a service manager
+// does.
+func (l *Lab) Restart(n *Node) error { return l.cluster.StartNode(n.Node) }

@@ -118,7 +118,7 @@ func until(ctx context.Context, what string, holds func() error) error {
 			return nil
 		}
 		var v *Violation
-		if errors.As(err, &v) {
+		if errors.As(err, &v) || errors.Is(err, errEnded) {
 			return err
 		}
 		select {
@@ -129,6 +129,9 @@ func until(ctx context.Context, what string, holds func() error) error {
 	}
 }
 
+// errEnded tells that the process that was waited for is gone.
+var errEnded = errors.New("its process ended")
+
 // serves is nil once a node answers, knows a leader, and has caught up with
 // what was committed when this was first asked.
 func (l *Lab) serves(ctx context.Context, n *Node) error {
@@ -138,7 +141,7 @@ func (l *Lab) serves(ctx context.Context, n *Node) error {
 	}
 	return until(ctx, n.Name+" to serve", func() error {
 		if !n.Alive() {
-			return fmt.Errorf("its process ended with status %d:\n%s", n.ExitCode(), lastLines(n.Log(), 3))
+			return fmt.Errorf("%s: %w with status %d:\n%s", n.Name, errEnded, n.ExitCode(), lastLines(n.Log(), 3))
 		}
 		s, err := n.Status(ctx)
 		switch {

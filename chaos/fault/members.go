@@ -44,7 +44,7 @@ func join(s *Strike) actions {
 	var fresh *Node
 	return actions{
 		inject: func(ctx context.Context) (err error) {
-			fresh, err = s.lab.grow(ctx)
+			fresh, err = s.lab.grow(ctx, nil)
 			return err
 		},
 		bit: func(ctx context.Context) (string, error) {
@@ -88,7 +88,7 @@ func leave(s *Strike) actions {
 			if !n.gone.Load() { // it did not get that far
 				return s.revive(ctx)
 			}
-			_, err := s.lab.grow(ctx)
+			_, err := s.lab.grow(ctx, n)
 			return err
 		},
 		healed: func(ctx context.Context) (string, error) { return s.complete(ctx) },
@@ -110,7 +110,7 @@ func replace(s *Strike) actions {
 			if !n.gone.Load() {
 				return s.substitute(ctx, n)
 			}
-			_, err := s.lab.grow(ctx)
+			_, err := s.lab.grow(ctx, n)
 			return err
 		},
 		healed: func(ctx context.Context) (string, error) { return s.complete(ctx) },

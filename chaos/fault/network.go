@@ -55,11 +55,11 @@ func ruled(s *Strike, rules ...wire.Rule) actions {
 
 func isNode(name string) bool { return name != clientsName }
 
-// names is a set.
+// names are the nodes' ports of the switch.
 func names(nodes []*Node) map[string]bool {
 	out := map[string]bool{}
 	for _, n := range nodes {
-		out[n.Name] = true
+		out[n.place()] = true
 	}
 	return out
 }
@@ -96,7 +96,7 @@ func partition(s *Strike) actions {
 	s.rng.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 	place := map[string]int{}
 	for i, n := range nodes {
-		place[n.Name] = i
+		place[n.place()] = i
 	}
 	n := len(nodes)
 	s.Targets = nodes

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/chaos/history"
 	"holdfast/chaos/scenario"
 )
 
@@ -28,6 +29,8 @@ func (v *Violation) Error() string { return "promise broken: " + v.What }
 // actions are a fault's own. What is nil is the default: nothing to prove
 // beyond Inject's success, nothing to mend, and every target serving again.
 type actions struct {
+	// ready is ErrBusy where the fault makes no sense now; nil: it does.
+	ready  func() error
 	inject func(context.Context) error
 	bit    func(context.Context) (string, error)
 	heal   func(context.Context) error
@@ -60,6 +63,11 @@ func (l *Lab) Prepare(ctx context.Context, step scenario.Step, seed uint64) (*St
 		return nil, err
 	}
 	s.act = make(s)
+	if s.act.ready != nil {
+		if err := s.act.ready(); err != nil {
+			return nil, err
+		}
+	}
 	if s.act.owns {
 		if err := l.claim(s); err != nil {
 			return nil, err
@@ -88,6 +96,23 @@ func (l *Lab) Owned(n *Node) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.owner[n] != nil
+}
+
+// Fault is the strike for the history.
+func (s *Strike) Fault() *history.Fault {
+	f := &history.Fault{Type: s.Step.Fault, Targets: s.Places(), Role: s.Step.On.String(), Params: s.Step.With}
+	down := slices.Contains([]string{"kill", "pause", "zombie", "freeze", "power", "starve-cpu"}, s.Step.Fault)
+	f.NoQuorum = down && (s.Step.On.Role == scenario.Majority || s.Step.On.Role == scenario.All)
+	return f
+}
+
+// Places are the names by which clients know the targets.
+func (s *Strike) Places() []string {
+	var out []string
+	for _, n := range s.Targets {
+		out = append(out, n.place())
+	}
+	return out
 }
 
 // Names are the targets'.
@@ -158,11 +183,26 @@ func (s *Strike) healed(ctx context.Context) (string, error) {
 		if n.gone.Load() {
 			continue
 		}
-		if err := s.lab.serves(ctx, n); err != nil {
+		if err := s.recovers(ctx, n); err != nil {
 			return "", err
 		}
 	}
 	return fmt.Sprintf("%s serve after %s", strings.Join(s.Names(), ", "), time.Since(begun).Round(time.Millisecond)), nil
+}
+
+// recovers waits until a node serves. One that the fault had end itself, late,
+// is started again, as a service manager does.
+func (s *Strike) recovers(ctx context.Context, n *Node) error {
+	const starts = 3
+	for i := 0; ; i++ {
+		err := s.lab.serves(ctx, n)
+		if !errors.Is(err, errEnded) || !s.act.owns || i == starts {
+			return err
+		}
+		if err := s.lab.cluster.StartNode(n.Node); err != nil {
+			return err
+		}
+	}
 }
 
 // aimPatience is how long a role may be vacant, as after another fault.

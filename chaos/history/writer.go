@@ -30,7 +30,8 @@ type Writer struct {
 	ids atomic.Int64
 
 	mu      sync.Mutex
-	file    io.Closer // nil if not ours
+	watch   func(*Event) // may be nil
+	file    io.Closer    // nil if not ours
 	buf     *bufio.Writer
 	enc     *json.Encoder
 	flushed time.Duration
@@ -55,6 +56,14 @@ func Create(dir string, now Clock) (*Writer, error) {
 	return w, nil
 }
 
+// Watch has f see every later event as it is added. It is called under the
+// writer's lock: it must be quick and add nothing.
+func (w *Writer) Watch(f func(*Event)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watch = f
+}
+
 // NextID gives an ID for an operation or a fault.
 func (w *Writer) NextID() int64 { return w.ids.Add(1) }
 
@@ -69,6 +78,9 @@ func (w *Writer) Add(e Event) time.Duration {
 	now := w.now() // under the lock: the file is in order of time
 	e.At = int64(now)
 	w.put(&e)
+	if w.watch != nil {
+		w.watch(&e)
+	}
 	if now-w.flushed >= flushEvery {
 		w.flushed = now
 		w.flush()

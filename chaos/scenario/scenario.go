@@ -85,6 +85,7 @@ type Steady struct {
 	MinRate  float64  `yaml:"min_rate"`  // acknowledged writes per second; default a quarter of the rate
 	MaxP99   Duration `yaml:"max_p99"`   // of acknowledged writes; 0: any
 	MaxError float64  `yaml:"max_error"` // share of probes without an answer; default 0.05
+	After    Duration `yaml:"after"`     // all must go well for so long after the last heal; default 60s
 }
 
 // Step is one fault: a fixed one of the schedule, or a choice of Random.
@@ -110,10 +111,11 @@ type Bounds struct {
 	// NoWrites is the longest time in which no node acknowledged a probe while
 	// a majority could have.
 	NoWrites Duration `yaml:"no_writes"` // default 10s
-	// FailoverP50 and FailoverP99 bound the time from a fault to the next
-	// acknowledged write, over the faults of one kind.
-	FailoverP50 Duration `yaml:"failover_p50"`
+	// FailoverP99 bounds the time from a fault to the next acknowledged write,
+	// over the faults of one kind.
 	FailoverP99 Duration `yaml:"failover_p99"`
+	// Elections is how often the leader may change; not given: any number.
+	Elections *int `yaml:"elections"`
 	// Recover is the time from the last heal to the steady state.
 	Recover Duration `yaml:"recover"` // default 60s
 	// Below these the run shows nothing, and its verdict is "inconclusive".

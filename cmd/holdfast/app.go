@@ -103,7 +103,7 @@ Try it on this machine:
 	}
 	add("work", a.runCmd(), a.submitCmd(), a.getCmd(), a.listCmd(), a.waitCmd(), a.logsCmd(), a.cancelCmd())
 	add("node", a.devCmd(), a.initCmd(), a.joinCmd(), a.startCmd(), a.leaveCmd(), a.doctorCmd())
-	add("operate", a.nodesCmd(), a.clusterCmd(), a.tokenCmd(), a.snapshotCmd())
+	add("operate", a.nodesCmd(), a.clusterCmd(), a.tokenCmd(), a.snapshotCmd(), a.chaosCmd())
 	add("self", a.configCmd(), a.demoCmd(), a.versionCmd())
 	root.SetHelpCommandGroupID("self")
 	root.SetCompletionCommandGroupID("self")

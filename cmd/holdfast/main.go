@@ -8,11 +8,13 @@ import (
 
 	"golang.org/x/term"
 
+	"holdfast/chaos/fault/launch"
 	"holdfast/sandbox"
 )
 
 func main() {
 	sandbox.RunIfChild()
+	launch.RunIfChild()
 	os.Exit(realMain())
 }
 
