@@ -133,6 +133,12 @@ func (j *judge) defaults() {
 	if j.limits.Healthy == 0 {
 		j.limits.Healthy = defaultHealthy
 	}
+	if j.limits.LateProbes == 0 {
+		j.limits.LateProbes = lateProbes
+	}
+	if j.limits.Silence == 0 {
+		j.limits.Silence = longestSilence
+	}
 	if j.opt.Patience == 0 {
 		j.opt.Patience = defaultPatience
 	}

@@ -75,14 +75,14 @@ func checkHealthy(j *judge) func() Verdict {
 		}
 		lasted := time.Duration(over - begun)
 		v.note("%s after the last heal, longest pause between acknowledged writes %s", lasted.Round(time.Millisecond), ms(time.Duration(longest)))
-		if time.Duration(longest) > longestSilence {
+		if time.Duration(longest) > j.limits.Silence {
 			v.add(Violation{At: begun, Text: sprint("no write was acknowledged for %s", ms(time.Duration(longest)))})
 		}
 		if probes > 0 {
 			v.note("%d of %d probes had no answer in time", late, probes)
 		}
-		if float64(late) > lateProbes*float64(probes) {
-			v.add(Violation{At: begun, Text: sprint("%d of %d probes had no answer in time, at most one in %.0f may", late, probes, 1/lateProbes)})
+		if float64(late) > j.limits.LateProbes*float64(probes) {
+			v.add(Violation{At: begun, Text: sprint("%d of %d probes had no answer in time, at most one in %.0f may", late, probes, 1/j.limits.LateProbes)})
 		}
 		if lasted < j.limits.Healthy {
 			v.undecided("it was watched for %s, want %s", lasted.Round(time.Millisecond), j.limits.Healthy)

@@ -162,7 +162,7 @@ func (l *Lab) prepare(ctx context.Context, i int) (string, error) {
 		n.calls = s
 	}
 	if old := l.place; old != nil { // under growing, which grow holds
-		n.port, n.replaces = old.port, old.place()
+		n.port, n.replaces = old.port, old.Place()
 		return old.Addr, nil
 	}
 	if l.net == nil {
@@ -212,8 +212,8 @@ func (l *Lab) wrap(i int, cmd *exec.Cmd) {
 	}
 }
 
-// place is the name by which clients know the node's address.
-func (n *Node) place() string {
+// Place is the name by which clients know the node's address.
+func (n *Node) Place() string {
 	if n.replaces != "" {
 		return n.replaces
 	}

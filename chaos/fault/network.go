@@ -59,7 +59,7 @@ func isNode(name string) bool { return name != clientsName }
 func names(nodes []*Node) map[string]bool {
 	out := map[string]bool{}
 	for _, n := range nodes {
-		out[n.place()] = true
+		out[n.Place()] = true
 	}
 	return out
 }
@@ -96,7 +96,7 @@ func partition(s *Strike) actions {
 	s.rng.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 	place := map[string]int{}
 	for i, n := range nodes {
-		place[n.place()] = i
+		place[n.Place()] = i
 	}
 	n := len(nodes)
 	s.Targets = nodes

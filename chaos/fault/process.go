@@ -121,7 +121,7 @@ func grouped(s *Strike, controller string, set, bit func(*Node, *group.Group) er
 func freeze(s *Strike) actions {
 	a := grouped(s, "freezer",
 		func(n *Node, g *group.Group) error {
-			return errors.Join(g.Add(Descendants(n.PID())), g.Freeze())
+			return errors.Join(g.Add(descendants(n.PID())), g.Freeze())
 		},
 		func(_ *Node, g *group.Group) error {
 			frozen, err := g.Frozen()
@@ -135,8 +135,8 @@ func freeze(s *Strike) actions {
 	return a
 }
 
-// Descendants are the processes below one.
-func Descendants(pid int) []int {
+// descendants are the processes below one.
+func descendants(pid int) []int {
 	children := map[int][]int{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is right
 	for _, path := range stats {

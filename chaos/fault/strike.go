@@ -110,7 +110,7 @@ func (s *Strike) Fault() *history.Fault {
 func (s *Strike) Places() []string {
 	var out []string
 	for _, n := range s.Targets {
-		out = append(out, n.place())
+		out = append(out, n.Place())
 	}
 	return out
 }

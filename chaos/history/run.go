@@ -56,6 +56,10 @@ type Limits struct {
 	MaxLost int `json:"max_lost,omitempty"`
 	// Healthy is how long all must go well after the last heal.
 	Healthy time.Duration `json:"healthy_ns,omitempty"`
+	// LateProbes is the share of the probes that may miss their time-out
+	// meanwhile, and Silence the longest pause between acknowledged writes.
+	LateProbes float64       `json:"late_probes,omitempty"`
+	Silence    time.Duration `json:"silence_ns,omitempty"`
 	// Operations is the least number of acknowledged writes that a verdict
 	// may rest on.
 	Operations int `json:"operations,omitempty"`

@@ -5,14 +5,19 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast/chaos/check"
 	"holdfast/chaos/history"
+	"holdfast/chaos/report"
+	"holdfast/chaos/scenario"
 )
 
 // judge has the history judged, and adds what is not in it.
@@ -28,7 +33,19 @@ func (r *runner) judge() error {
 	r.res.Judgement, r.res.Acked, r.res.Elections = j, j.Acked, t.changes
 	r.res.Injected, r.res.Bit, r.res.Skipped, r.res.Violations = t.injected, t.bit, t.skipped, t.violations
 	r.res.Code = r.code(j.Code())
-	return nil
+	var faults []string
+	for _, f := range scenario.Faults {
+		if slices.Contains(f.Tiers, scenario.Live) {
+			faults = append(faults, f.Name)
+		}
+	}
+	page, err := report.New(r.meta, j, func() iter.Seq2[*history.Event, error] { return history.Read(r.opt.Out, r.meta, nil) },
+		report.Options{Faults: faults, Torn: torn, Code: r.res.Code, Why: slices.Concat(r.res.Violations, r.res.Why)})
+	if err != nil {
+		return err
+	}
+	r.res.Report = filepath.Join(r.opt.Out, report.HTMLFile)
+	return page.Save(r.opt.Out)
 }
 
 // code is the exit code: what a reader must hear first.

@@ -2,33 +2,31 @@ package run
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
-	"holdfast/chaos/fault"
 	"holdfast/chaos/history"
+	"holdfast/chaos/workload"
 )
 
 const (
 	// keepEvery is a service manager's patience.
 	keepEvery = 500 * time.Millisecond
-	// countsEvery is how often the host is looked at.
-	countsEvery = 2 * time.Second
 	// loadEvery is the rhythm of the progress.
 	loadEvery = time.Second
 )
 
-// keep starts nodes that have ended without a fault that owns them, notes what
-// nodes hold of the host, and tells of the load. It returns what ends it.
+// keep starts nodes that have ended without a fault that owns them, and tells of
+// the load. It returns what ends it.
 func (r *runner) keep(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		var counted, told time.Time
+		var told time.Time
 		for ctx.Err() == nil {
 			for _, n := range r.lab.Nodes() {
 				if n.Alive() || r.lab.Owned(n) {
@@ -38,10 +36,6 @@ func (r *runner) keep(ctx context.Context) (stop func()) {
 				if err := r.lab.Restart(n); err != nil {
 					r.note("start %s: %v", n.Name, err)
 				}
-			}
-			if time.Since(counted) >= countsEvery {
-				counted = time.Now()
-				r.counts()
 			}
 			if time.Since(told) >= loadEvery {
 				told = time.Now()
@@ -58,41 +52,36 @@ func (r *runner) keep(ctx context.Context) (stop func()) {
 	}
 }
 
-// counts notes what each node holds of the host.
-func (r *runner) counts() {
+// host is what a node, by the name of its address, holds of the host; nil if it
+// does not run.
+func (r *runner) host(place string) *history.Counts {
 	for _, n := range r.lab.Nodes() {
-		if c := held(n); c != nil {
-			r.hist.Add(history.Event{Kind: history.Sample, Node: n.Name, Counts: c})
+		if n.Place() != place || !n.Alive() {
+			continue
 		}
+		const idLength = 12 // of an ID in the name of a node's cgroup
+		c := workload.Look(n.PID(), "holdfast-"+n.ID[:min(idLength, len(n.ID))], n.Dir)
+		return &c
 	}
+	return nil
 }
 
-// held looks at one node's process; nil if there is none.
-func held(n *fault.Node) *history.Counts {
-	if !n.Alive() {
-		return nil
-	}
-	pid := n.PID()
-	proc := "/proc/" + strconv.Itoa(pid)
-	c := &history.Counts{Process: strconv.Itoa(pid), Goroutines: -1, Descriptors: -1, Processes: len(fault.Descendants(pid)), Mounts: -1, Memory: -1}
-	if fds, err := os.ReadDir(proc + "/fd"); err == nil {
-		c.Descriptors = len(fds)
-	}
-	if b, err := os.ReadFile(proc + "/mountinfo"); err == nil {
-		c.Mounts = strings.Count(string(b), "\n")
-	}
-	if b, err := os.ReadFile(proc + "/statm"); err == nil {
-		if f := strings.Fields(string(b)); len(f) > 1 {
-			pages, _ := strconv.ParseInt(f[1], 10, 64)
-			c.Memory = pages * int64(os.Getpagesize())
+// scan searches the nodes' folders for the run's secrets in clear.
+func (r *runner) scan() {
+	const control = "the control of the search for secrets"
+	path := filepath.Join(r.lab.Dir(), "control")
+	err := os.WriteFile(path, []byte(control), 0o600)
+	if err == nil {
+		_, token, _ := r.lab.Access()
+		var found history.Scan
+		found, err = workload.Search(r.lab.Dir(), map[string]string{"task's secret": r.canary, "admin's token": token}, control)
+		if err = errors.Join(err, os.Remove(path)); err == nil {
+			r.hist.Add(history.Event{Kind: history.Scanned, Scan: &found})
 		}
 	}
-	const idLength = 12 // of an ID in the name of a node's cgroup
-	if len(n.ID) >= idLength {
-		groups, _ := filepath.Glob("/sys/fs/cgroup/*/holdfast-" + n.ID[:idLength] + "/*/") // the pattern is right
-		c.Cgroups = len(groups)
+	if err != nil {
+		r.note("search for secrets: %v", err)
 	}
-	return c
 }
 
 func lastLine(text string) string {

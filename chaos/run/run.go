@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +47,7 @@ type Result struct {
 	Judgement *check.Judgement `json:"judgement,omitempty"`
 	// Violations are promises that a fault itself saw broken.
 	Violations []string `json:"violations,omitempty"`
+	Report     string   `json:"report"` // the page
 	Injected   int      `json:"injected"`
 	Bit        int      `json:"bit"`
 	Skipped    int      `json:"skipped"` // nobody had the role
@@ -71,13 +73,15 @@ type runner struct {
 	meta  *history.Run
 	tap   *tap
 	start time.Time
-	res   Result
+	// canary is a secret of the run's tasks; no disk may have it in clear.
+	canary string
+	res    Result
 }
 
 // Run runs a scenario. An error means that it could not run: what was found
 // until then is in the result all the same.
 func Run(ctx context.Context, scn scenario.Scenario, opt Options) (*Result, error) {
-	r := &runner{scn: scn, opt: opt}
+	r := &runner{scn: scn, opt: opt, canary: "canary-" + rand.Text()}
 	if opt.Tell == nil {
 		r.opt.Tell = func(Line) {}
 	}
@@ -139,7 +143,10 @@ func (r *runner) begin(ctx context.Context) error {
 	r.meta = &history.Run{
 		Scenario: r.scn.Name, Seed: r.opt.Seed, Tier: "T1", Started: r.start.UTC(), Boot: boot, Command: r.opt.Command,
 		Version: r.opt.Version, Machine: machine(), Bounds: r.bounds(),
-		Limits: history.Limits{Healthy: r.scn.Steady.After.D(), Operations: r.scn.Bounds.MinAcknowledged},
+		Limits: history.Limits{
+			Healthy: r.scn.Steady.After.D(), LateProbes: r.scn.Steady.MaxError, Silence: r.scn.Steady.MaxPause.D(),
+			Operations: r.scn.Bounds.MinAcknowledged,
+		},
 	}
 	r.res.Run = r.meta
 	if r.meta.Binary, err = hashOf(r.opt.Binary); err != nil {
@@ -182,7 +189,7 @@ func (r *runner) cluster(ctx context.Context) error {
 	loadCtx, endLoad := context.WithCancel(context.WithoutCancel(ctx))
 	defer endLoad()
 	loadDone := make(chan error, 1)
-	r.hist.Add(history.Event{Kind: history.Enter, Phase: history.Steady})
+	r.load.Phase(history.Steady)
 	go func() { loadDone <- r.load.Run(loadCtx) }()
 	keeper := r.keep(loadCtx)
 
@@ -206,7 +213,7 @@ func (r *runner) phases(ctx context.Context) error {
 		}
 		return fmt.Errorf("the cluster did not get to its steady state: %w", err)
 	}
-	r.hist.Add(history.Event{Kind: history.Enter, Phase: history.Faulted})
+	r.load.Phase(history.Faulted)
 	r.tap.begin()
 	r.faults(ctx)
 	if ctx.Err() != nil {
@@ -217,7 +224,7 @@ func (r *runner) phases(ctx context.Context) error {
 		r.res.Why = append(r.res.Why, "the steady state did not come back: "+err.Error())
 		r.note("the steady state did not come back: %v", err)
 	}
-	r.hist.Add(history.Event{Kind: history.Enter, Phase: history.Healthy})
+	r.load.Phase(history.Healthy)
 	pass(ctx, r.scn.Steady.After.D()+healthySlack)
 	return nil
 }
@@ -229,17 +236,14 @@ const healthySlack = 50 * time.Millisecond
 const settlePatience = 3 * time.Minute
 
 func (r *runner) settle(ctx context.Context) {
-	r.hist.Add(history.Event{Kind: history.Enter, Phase: history.Settled})
+	r.load.Phase(history.Settled)
 	r.tell("phase", "", "settle: wait for the last task")
 	short, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
 	if err := r.load.Settle(short); err != nil {
 		r.note("%v", err)
 	}
-	for range 3 {
-		r.counts()
-		pass(ctx, countsEvery/4)
-	}
+	r.scan()
 }
 
 // loaded makes the load.
@@ -253,7 +257,7 @@ func (r *runner) loaded() error {
 	cfg := workload.Config{
 		Token: token, CAPin: pin, Writer: r.hist, Seed: r.opt.Seed, Ledger: ledger,
 		Clients: w.Clients, Rate: w.Rate, Mix: w.Mix, Tasks: w.Tasks,
-		ProbeEvery: w.Prober.Every.D(), ProbeTimeout: w.Prober.Timeout.D(),
+		ProbeEvery: w.Prober.Every.D(), ProbeTimeout: w.Prober.Timeout.D(), Canary: r.canary, Host: r.host,
 	}
 	for _, n := range r.lab.Nodes() {
 		cfg.Nodes = append(cfg.Nodes, workload.Target{Name: n.Name, ID: n.ID, Addr: n.Addr})

@@ -52,6 +52,7 @@ func (s *Scenario) complete() {
 	fill(&s.Steady.Within, 60*sec)
 	fill(&s.Steady.MinRate, w.Rate/4)
 	fill(&s.Steady.MaxError, 0.05)
+	fill(&s.Steady.MaxPause, sec)
 	fill(&s.Steady.After, 60*sec)
 
 	for i := range s.Schedule {

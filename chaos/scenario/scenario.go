@@ -85,6 +85,7 @@ type Steady struct {
 	MinRate  float64  `yaml:"min_rate"`  // acknowledged writes per second; default a quarter of the rate
 	MaxP99   Duration `yaml:"max_p99"`   // of acknowledged writes; 0: any
 	MaxError float64  `yaml:"max_error"` // share of probes without an answer; default 0.05
+	MaxPause Duration `yaml:"max_pause"` // between acknowledged writes; default 1s
 	After    Duration `yaml:"after"`     // all must go well for so long after the last heal; default 60s
 }
 

@@ -29,6 +29,6 @@ it, and judges the recorded history. Nothing outside of that cluster is touched.
 		Args:    cobra.ArbitraryArgs,
 		RunE:    group,
 	}
-	c.AddCommand(a.chaosRunCmd(), a.chaosListCmd(), a.chaosValidateCmd(), a.chaosDoctorCmd(), a.chaosHaltCmd())
+	c.AddCommand(a.chaosRunCmd(), a.chaosListCmd(), a.chaosValidateCmd(), a.chaosCheckCmd(), a.chaosDoctorCmd(), a.chaosHaltCmd())
 	return c
 }

@@ -131,7 +131,7 @@ func (a *app) chaosRun(ctx context.Context, scn scenario.Scenario, name string, 
 	if err != nil {
 		return could(err)
 	}
-	if err := a.emit(res, func() { printChaos(a.out, res) }); err != nil {
+	if err := a.emit(res, func() { a.printChaos(a.out, res) }); err != nil {
 		return err
 	}
 	return silently(res.Code)
@@ -175,23 +175,9 @@ func (a *app) chaosProgress() func(run.Line) {
 }
 
 // printChaos prints the verdict for people.
-func printChaos(out io.Writer, res *run.Result) {
-	if j := res.Judgement; j != nil {
-		for _, v := range j.Verdicts {
-			line := fmt.Sprintf("%-13s %-28s %d %s", strings.ReplaceAll(string(v.Outcome), "_", " "), v.Check, v.Judged, v.Unit)
-			if v.Why != "" {
-				line += ": " + v.Why
-			}
-			fmt.Fprintln(out, line)
-			if v.Outcome != check.Held {
-				for _, x := range v.Violations {
-					fmt.Fprintf(out, "              %s\n", clean(x.Text))
-				}
-			}
-		}
-		for _, r := range j.Failover {
-			fmt.Fprintf(out, "without writes after %s: n %d, p50 %s, p99 %s, max %s\n", r.Fault, r.N, short(r.P50), short(r.P99), short(r.Max))
-		}
+func (a *app) printChaos(out io.Writer, res *run.Result) {
+	if res.Judgement != nil {
+		a.printVerdicts(a.out, res.Judgement)
 	}
 	for _, v := range res.Violations {
 		fmt.Fprintln(out, "broken promise:", v)
@@ -201,10 +187,8 @@ func printChaos(out io.Writer, res *run.Result) {
 	}
 	fmt.Fprintf(out, "%s: %d faults injected, %d bit, %d left out; %d writes acknowledged; the leader changed %d times\n",
 		chaosVerdict(res.Code), res.Injected, res.Bit, res.Skipped, res.Acked, res.Elections)
-	fmt.Fprintf(out, "seed %d, kept in %s\n", res.Run.Seed, res.Dir)
+	fmt.Fprintf(out, "seed %d, report in %s\n", res.Run.Seed, res.Report)
 }
-
-func short(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
 func chaosVerdict(code int) string {
 	switch code {
