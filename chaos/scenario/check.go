@@ -75,7 +75,6 @@ func (s *Scenario) complete() {
 		fill(&b.MinBites, 1)
 	}
 	fill(&s.Stop.After, 10*60*sec+2*w.For)
-	fill(&s.Stop.Unhealthy, 120*sec)
 	if len(s.Tiers) == 0 {
 		s.Tiers = s.possible()
 	}

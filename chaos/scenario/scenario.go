@@ -83,7 +83,6 @@ type Steady struct {
 	For      Duration `yaml:"for"`       // default 2s
 	Within   Duration `yaml:"within"`    // time to get there; default 60s
 	MinRate  float64  `yaml:"min_rate"`  // acknowledged writes per second; default a quarter of the rate
-	MaxP99   Duration `yaml:"max_p99"`   // of acknowledged writes; 0: any
 	MaxError float64  `yaml:"max_error"` // share of probes without an answer; default 0.05
 	MaxPause Duration `yaml:"max_pause"` // between acknowledged writes; default 1s
 	After    Duration `yaml:"after"`     // all must go well for so long after the last heal; default 60s
@@ -126,8 +125,7 @@ type Bounds struct {
 
 // Stop ends a run early.
 type Stop struct {
-	After     Duration `yaml:"after"`     // the whole run; default 10m and twice the load
-	Unhealthy Duration `yaml:"unhealthy"` // no acknowledged write for so long after all is healed; default 2m
+	After Duration `yaml:"after"` // the whole run; default 10m and twice the load
 }
 
 // Duration is a time.Duration that is a Go duration string in YAML.
