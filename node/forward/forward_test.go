@@ -25,6 +25,7 @@ type fakeGroup struct {
 	mu      sync.Mutex
 	leader  consensus.LeaderInfo
 	refuse  error // every proposal's answer, if set
+	doubt   error // the next proposal's answer, which commits all the same
 	hold    chan struct{}
 	commits map[string]int
 	index   uint64
@@ -49,6 +50,9 @@ func (g *fakeGroup) set(f func()) {
 func (g *fakeGroup) ProposeAsync(cmds [][]byte, done func([]fsm.Result, uint64, error)) {
 	g.mu.Lock()
 	refuse, hold := g.refuse, g.hold
+	if g.doubt != nil {
+		refuse = nil
+	}
 	if refuse == nil {
 		for _, c := range cmds {
 			g.commits[string(c)]++
@@ -60,6 +64,9 @@ func (g *fakeGroup) ProposeAsync(cmds [][]byte, done func([]fsm.Result, uint64, 
 		results[i] = fsm.Result{Detail: "of " + string(c)}
 	}
 	index := g.index
+	if g.doubt != nil {
+		refuse, g.doubt = g.doubt, nil
+	}
 	g.mu.Unlock()
 	go func() {
 		if hold != nil {
@@ -230,4 +237,27 @@ func TestLeaderProposesItself(t *testing.T) {
 			t.Fatal(err, own.commits)
 		}
 	})
+}
+
+// A command that may have been applied is never told "refused" for its later
+// copies, whoever leads. guards P2, P10
+func TestNoRefusalAfterDoubt(t *testing.T) {
+	for _, later := range []error{consensus.ErrOverloaded, consensus.ErrTooLarge, &consensus.NotLeaderError{}} {
+		for _, self := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				leader := newGroup(consensus.LeaderInfo{ID: "n1", Self: true})
+				leader.doubt, leader.refuse = consensus.ErrUnknownOutcome, later
+				own := leader
+				if !self {
+					own = newGroup(consensus.LeaderInfo{ID: "n1"})
+				}
+				f := follower(t, own, map[string]*fakeGroup{"n1": leader})
+				got := make(chan error, 1)
+				f.ProposeAsync(time.Now().Add(time.Second), []byte("x"), func(_ fsm.Result, _ uint64, err error) { got <- err })
+				if err := <-got; !errors.Is(err, consensus.ErrUnknownOutcome) || leader.commits["x"] != 1 {
+					t.Errorf("after %v, leader itself %v: got %v, committed %d times", later, self, err, leader.commits["x"])
+				}
+			})
+		}
+	}
 }

@@ -105,20 +105,41 @@ func (f *Forwarder) settle(calls []*call, results []fsm.Result, index uint64, o 
 	switch {
 	case o == committed && len(results) == len(calls):
 		f.finish(calls, results, index, nil)
+		return
 	case o == overloaded:
-		f.finish(calls, nil, 0, consensus.ErrOverloaded)
+		calls = f.refuse(calls, consensus.ErrOverloaded)
 	case o == tooLarge && len(calls) == 1:
-		f.finish(calls, nil, 0, consensus.ErrTooLarge)
-	default:
-		if o == notLeader || o == unavailable {
-			f.markUnsent(calls)
-		}
+		calls = f.refuse(calls, consensus.ErrTooLarge)
+	case o == notLeader || o == unavailable:
+		f.markUnsent(calls)
+	case o == unknown:
+		f.doubt(calls)
+	}
+	if len(calls) > 0 {
 		time.AfterFunc(retryPause, func() { f.again(calls) })
 	}
 }
 
+// refuse answers calls with a definite error, and returns those that cannot
+// have one: an earlier copy may have been applied, so that only a commit tells
+// their outcome.
+func (f *Forwarder) refuse(calls []*call, err error) (doubtful []*call) {
+	f.mu.Lock()
+	definite := calls[:0:0]
+	for _, c := range calls {
+		if c.doubt {
+			doubtful = append(doubtful, c)
+		} else {
+			definite = append(definite, c)
+		}
+	}
+	f.mu.Unlock()
+	f.finish(definite, nil, 0, err)
+	return doubtful
+}
+
 // markUnsent notes a definite refusal. An earlier try of the same call may
-// have had an unknown outcome; that is remembered by retried.
+// have had an unknown outcome; that is remembered by doubt.
 func (f *Forwarder) markUnsent(calls []*call) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -231,9 +252,6 @@ func (s *session) read() {
 		s.f.mu.Unlock()
 		s.f.cond.Broadcast()
 		if len(calls) > 0 {
-			if a.outcome == unknown {
-				s.f.doubt(calls)
-			}
 			s.f.settle(calls, a.results, a.index, a.outcome)
 		}
 	}
@@ -251,21 +269,25 @@ func (f *Forwarder) sweep() {
 			return
 		}
 		now := f.cfg.Now()
-		var late []*call
+		var unproposed, doubtful []*call
 		for c := range f.live {
-			if now.After(c.deadline) {
-				late = append(late, c)
-				c.over = true
-				delete(f.live, c)
+			switch {
+			case !now.After(c.deadline):
+				continue
+			case c.sent || c.doubt: // read under mu: a late answer may still write it
+				doubtful = append(doubtful, c)
+			default:
+				unproposed = append(unproposed, c)
 			}
+			c.over = true
+			delete(f.live, c)
 		}
 		f.mu.Unlock()
-		for _, c := range late {
-			if c.sent || c.doubt {
-				c.done(fsm.Result{}, 0, consensus.ErrUnknownOutcome)
-			} else {
-				c.done(fsm.Result{}, 0, ErrNoLeader)
-			}
+		for _, c := range doubtful {
+			c.done(fsm.Result{}, 0, consensus.ErrUnknownOutcome)
+		}
+		for _, c := range unproposed {
+			c.done(fsm.Result{}, 0, ErrNoLeader)
 		}
 		select {
 		case <-time.After(sweepEvery):
