@@ -127,16 +127,17 @@ func (p *proc) register(ctx context.Context) error {
 }
 
 func (p *proc) registerOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
 	targets := []string{p.group.Leader().ID}
 	if targets[0] == "" { // any node may know
 		targets = p.host.w.members(p.host.id)
 	}
 	err := errors.New("no other node is known")
 	for _, id := range targets {
-		if err = p.host.w.ask(ctx, p.host.id, id, func(ctx context.Context, l *proc) error { return l.registerHere(ctx, p.host.id, p.run) }); err == nil {
-			return nil
+		one, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err = p.host.w.ask(one, p.host.id, id, func(ctx context.Context, l *proc) error { return l.registerHere(ctx, p.host.id, p.run) })
+		cancel()
+		if err == nil || errors.Is(err, errForbidden) {
+			return err
 		}
 	}
 	return err

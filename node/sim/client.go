@@ -182,13 +182,28 @@ func (c *client) send(ctx context.Context, node string, cmd []byte) (r fsm.Resul
 	return r, index, err
 }
 
+// pounce asks a new leader at once, and again: it is in the first moments that
+// it could answer too early.
+func (w *World) pounce(p *proc) {
+	c := w.newClient(p.host.id) // beside it: no network between them
+	for range 20 {
+		if p.ctx.Err() != nil || w.mended() {
+			return
+		}
+		c.ask(p.host.id, true)
+		sleep(p.ctx, time.Millisecond)
+	}
+}
+
 // read asks any node for one task: linearizably, or what it has.
-func (c *client) read(strong bool) {
+func (c *client) read(strong bool) { c.ask(c.node(false), strong) }
+
+func (c *client) ask(node string, strong bool) {
 	task, ok := c.w.book.some(c.rng.IntN)
 	if !ok {
 		return
 	}
-	node, floor := c.node(false), c.w.book.floor()
+	floor := c.w.book.floor()
 	ctx, cancel := context.WithTimeout(c.w.ctx, 3*time.Second)
 	defer cancel()
 	var index uint64
@@ -225,8 +240,9 @@ func (c *client) read(strong bool) {
 		}
 	case known:
 		c.w.count("stale read done")
-		// The age does not count how long the last message was under way.
-		if least := c.w.book.knownBy(at.Add(-age - 3*c.w.cfg.RPCTimeout)); index < least {
+		// The age does not count how long the last message was under way; one
+		// that was held back lives for twice its sender's patience.
+		if least := c.w.book.knownBy(at.Add(-age - 2*c.w.cfg.RPCTimeout)); index < least {
 			c.w.problem("stale read", "%s says that its state is at most %v old and is at index %d, but by then %d was answered", node, age, index, least)
 		}
 	}

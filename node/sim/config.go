@@ -14,7 +14,7 @@ type Config struct {
 	Seed uint64
 	Span time.Duration // of the faults; healing and judging come after it
 
-	Nodes      int // at the start: 3 or 5
+	Nodes      int // at the start: 3 to 5, of which an odd number votes
 	Lease      time.Duration
 	RPCTimeout time.Duration
 	StallLimit time.Duration
@@ -29,9 +29,10 @@ type Config struct {
 	Think         time.Duration // of a client between two operations
 	TaskMean      time.Duration // of an attempt's run
 	FaultMean     time.Duration // between two faults
+	HoldMean      time.Duration // until one is mended
 	Reports       [3]float64    // chances that a report comes twice, loses its answer, comes late
 	Doubles       float64       // chance that a client sends a write twice
-	Herd          bool          // sometimes dozens of clients come at once
+	Herd          bool          // sometimes a hundred clients come at once
 	Faults        []string      // in use
 }
 
@@ -43,13 +44,13 @@ func Draw(seed uint64, span time.Duration) Config {
 	r := rand.New(rand.NewPCG(seed, 1))
 	ms := time.Millisecond
 	c := Config{Seed: seed, Span: span}
-	c.Nodes = pick(r, 3, 3, 5)
+	c.Nodes = pick(r, 3, 4, 5)
 	c.Lease = pick(r, 1500*ms, 3000*ms, 3000*ms, 6000*ms)
 	beat := pick(r, 150*ms, 400*ms, 400*ms, 1000*ms)
 	c.Timing = consensus.Timing{Heartbeat: beat, Election: beat, Lease: pick(r, beat/2, beat), Commit: pick(r, 5*ms, 20*ms)}
 	c.RPCTimeout = pick(r, 500*ms, 2000*ms)
 	c.StallLimit = pick(r, 500*ms, 1000*ms, 3000*ms)
-	c.Proposer = consensus.ProposerLimits{QueueCommands: pick(r, 0, 0, 48)}
+	c.Proposer = consensus.ProposerLimits{QueueCommands: pick(r, 0, 48)}
 	c.Snapshot = consensus.SnapshotPolicy{Bytes: int64(pick(r, 8<<10, 64<<10, 64<<20)), Pause: pick(r, 500*ms, 10_000*ms),
 		Entries: uint64(pick(r, 64, 1024, 128<<10)), TrailingLogs: uint64(pick(r, 4, 64, 1024, 10240))}
 	c.Autopilot = consensus.AutopilotConfig{Interval: 500 * ms, Stable: pick(r, 500*ms, 3000*ms), Dead: pick(r, 5000*ms, 30_000*ms)}
@@ -61,24 +62,22 @@ func Draw(seed uint64, span time.Duration) Config {
 	c.Clients = 3 + r.IntN(4)
 	c.Think = pick(r, 20*ms, 100*ms, 300*ms)
 	c.TaskMean = pick(r, 100*ms, 1000*ms, 4000*ms)
-	c.FaultMean = pick(r, 1000*ms, 3000*ms, 8000*ms)
+	c.FaultMean, c.HoldMean = pick(r, 300*ms, 1000*ms, 2000*ms), pick(r, c.Lease/2, c.Lease, 2*c.Lease)
 	c.Reports = [3]float64{pick(r, 0, 0.05), pick(r, 0, 0.05), pick(r, 0, 0.02)}
 	c.Doubles = pick(r, 0, 0.1, 1)
-	c.Herd = r.IntN(3) == 0
-	for _, f := range faultNames() {
-		if r.IntN(3) > 0 {
-			c.Faults = append(c.Faults, f)
-		}
-	}
-	if len(c.Faults) == 0 {
-		c.Faults = faultNames()
+	c.Herd = c.Proposer.QueueCommands > 0
+	// A run with everything at once is a run like any other: each has a few
+	// faults of its own, and so a character.
+	names := faultNames()
+	for _, i := range r.Perm(len(names))[:6+r.IntN(8)] {
+		c.Faults = append(c.Faults, names[i])
 	}
 	return c
 }
 
 // String is the configuration in one line.
 func (c Config) String() string {
-	return fmt.Sprintf("seed %d: %d nodes, lease %v, heartbeat %v/%v, rpc %v, stall %v, queue %d, snapshots %d B/%d entries/%d trailing, delay %v+%v, disk %v, %d clients every %v, tasks %v, doubles %v, reports %v, faults every %v: %v",
+	return fmt.Sprintf("seed %d: %d nodes, lease %v, heartbeat %v/%v, rpc %v, stall %v, queue %d, snapshots %d B/%d entries/%d trailing, delay %v+%v, disk %v, %d clients every %v, tasks %v, doubles %v, reports %v, faults every %v for %v: %v",
 		c.Seed, c.Nodes, c.Lease, c.Timing.Heartbeat, c.Timing.Lease, c.RPCTimeout, c.StallLimit, c.Proposer.QueueCommands,
-		c.Snapshot.Bytes, c.Snapshot.Entries, c.Snapshot.TrailingLogs, c.Delay, c.Spread, c.DiskMost, c.Clients, c.Think, c.TaskMean, c.Doubles, c.Reports, c.FaultMean, c.Faults)
+		c.Snapshot.Bytes, c.Snapshot.Entries, c.Snapshot.TrailingLogs, c.Delay, c.Spread, c.DiskMost, c.Clients, c.Think, c.TaskMean, c.Doubles, c.Reports, c.FaultMean, c.HoldMean, c.Faults)
 }

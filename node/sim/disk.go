@@ -31,6 +31,7 @@ type disk struct {
 	rng     *rand.Rand      // guarded by mu
 	most    time.Duration   // guarded by mu: of one write
 	lost    bool            // guarded by mu: of a dead process
+	wiped   bool            // guarded by mu: what it had promised is gone
 	latched error           // guarded by mu
 	failing error           // guarded by mu: writes fail from now on
 	hung    chan struct{}   // guarded by mu: writes wait until it is closed; nil = they do not
@@ -42,6 +43,7 @@ type image struct {
 	logs        map[uint64]*raft.Log
 	first, last uint64 // 0 = none
 	kv          map[string][]byte
+	named       bool       // the identity lies here: whose store this is
 	snaps       []snapshot // oldest first
 	seq         uint64
 }
@@ -52,7 +54,7 @@ type snapshot struct {
 }
 
 func (i *image) clone() image {
-	return image{logs: maps.Clone(i.logs), first: i.first, last: i.last, kv: maps.Clone(i.kv), snaps: slices.Clone(i.snaps), seq: i.seq}
+	return image{logs: maps.Clone(i.logs), first: i.first, last: i.last, kv: maps.Clone(i.kv), named: i.named, snaps: slices.Clone(i.snaps), seq: i.seq}
 }
 
 func newDisk(w *World, host string, rng *rand.Rand) *disk {
@@ -67,6 +69,29 @@ func (d *disk) open(p *proc) {
 	d.owner, d.ended = p, p.ctx
 }
 
+// identify marks a new store as the machine's own, durably.
+func (d *disk) identify() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.live.named, d.synced.named = true, true
+}
+
+// identified says whether the store is still there: a machine that has lost
+// what it promised the others must not start under its old identity.
+func (d *disk) identified() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.live.named
+}
+
+// wipe loses everything.
+func (d *disk) wipe() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.live = image{logs: map[uint64]*raft.Log{}, kv: map[string][]byte{}}
+	d.synced, d.pending, d.wiped = d.live.clone(), nil, true
+}
+
 // crash takes the disk from its process and returns what is left of it. The
 // page cache survives a killed process, not a power failure; of what was not
 // synced the kernel may have written the beginning.
@@ -74,7 +99,7 @@ func (d *disk) crash(power bool) *disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lost = true
-	left := &disk{w: d.w, host: d.host, rng: rand.New(rand.NewPCG(d.rng.Uint64(), 3)), most: d.most}
+	left := &disk{w: d.w, host: d.host, rng: rand.New(rand.NewPCG(d.rng.Uint64(), 3)), most: d.most, wiped: d.wiped}
 	if power {
 		left.live = d.synced.clone()
 		if n := len(d.pending); n > 0 {

@@ -28,9 +28,8 @@ type sandboxes struct {
 type executor struct {
 	p *proc
 
-	mu    sync.Mutex
-	fuse  *time.Timer // guarded by mu: the dead-man's handle
-	until time.Time   // guarded by mu
+	mu   sync.Mutex
+	fuse *time.Timer // guarded by mu: the dead-man's handle
 }
 
 // script is what an attempt does, drawn from the seed and its token.
@@ -46,6 +45,9 @@ func (w *World) script(key protocol.Key) script {
 	r := rand.New(rand.NewPCG(w.cfg.Seed, h.Sum64()))
 	s := script{runs: time.Duration(r.ExpFloat64() * float64(w.cfg.TaskMean)), stubborn: r.IntN(4) == 0,
 		dies: time.Duration(r.Int64N(int64(w.cfg.Lease / 30)))}
+	if r.IntN(8) == 0 { // long enough to meet a lost lease
+		s.runs += time.Duration(float64(w.cfg.Lease) * 3 * r.Float64())
+	}
 	if r.IntN(5) == 0 {
 		s.code = 1
 	}

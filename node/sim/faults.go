@@ -32,9 +32,12 @@ func allFaults() []fault {
 		{"power of the leader", 4, func(n *nemesis) func() { return n.down(n.leader(), true) }},
 		{"kill a minority", 2, func(n *nemesis) func() { return n.several(len(n.w.hostsNow())/2, false) }},
 		{"kill all", 1, func(n *nemesis) func() { return n.several(len(n.w.hostsNow()), false) }},
-		{"power of all", 1, func(n *nemesis) func() { return n.several(len(n.w.hostsNow()), true) }},
+		{"power of a majority", 2, func(n *nemesis) func() { return n.several(len(n.w.hostsNow())/2+1, true) }},
+		{"power of all", 3, func(n *nemesis) func() { return n.several(len(n.w.hostsNow()), true) }},
 		{"halves", 4, (*nemesis).halves},
 		{"isolated leader", 4, func(n *nemesis) func() { return n.isolate(n.leader(), true, true) }},
+		{"leader isolated and suspected", 4, (*nemesis).suspect},
+		{"leader and few, then its power", 4, (*nemesis).fewAndPower},
 		{"isolated node", 2, func(n *nemesis) func() { return n.isolate(n.any(), true, true) }},
 		{"deaf", 2, func(n *nemesis) func() { return n.isolate(n.any(), true, false) }},
 		{"mute", 2, func(n *nemesis) func() { return n.isolate(n.any(), false, true) }},
@@ -53,15 +56,15 @@ func allFaults() []fault {
 		{"full disk", 1, func(n *nemesis) func() { return n.badDisk(errFull) }},
 		{"freeze", 4, func(n *nemesis) func() { return n.frozen(n.any()) }},
 		{"freeze the leader", 3, func(n *nemesis) func() { return n.frozen(n.leader()) }},
-		{"clock", 3, (*nemesis).clock},
+		{"clock", 4, (*nemesis).clock},
 		{"transfer", 3, (*nemesis).transfer},
 		{"snapshot", 2, (*nemesis).snapshot},
 		{"cut stream", 3, (*nemesis).cutStream},
 		{"forged evidence", 1, (*nemesis).forge},
-		{"join", 1, (*nemesis).join},
+		{"join", 2, (*nemesis).join},
 		{"leave", 1, (*nemesis).leave},
-		{"replace", 1, (*nemesis).replace},
-		{"herd", 1, (*nemesis).herd},
+		{"replace", 2, (*nemesis).replace},
+		{"herd", 3, (*nemesis).herd},
 	}
 }
 
@@ -83,6 +86,11 @@ func (n *nemesis) run(ctx context.Context) {
 		}
 	}
 	for sleep(ctx, n.draw.around(n.w.cfg.FaultMean)) {
+		if n.draw.upTo(8) == 0 { // and now and then there is peace
+			n.w.trace("peace")
+			n.mend()
+			sleep(ctx, n.w.cfg.Lease)
+		}
 		f := menu[n.draw.upTo(len(menu))]
 		heal := f.inject(n)
 		if heal == nil {
@@ -90,7 +98,7 @@ func (n *nemesis) run(ctx context.Context) {
 		}
 		n.w.count("fault: " + f.name)
 		n.open = append(n.open, heal)
-		hold := n.draw.around(n.w.cfg.Lease)
+		hold := n.draw.around(n.w.cfg.HoldMean)
 		n.w.trace("fault %s for %v", f.name, hold)
 		n.w.group.Go(func() {
 			if sleep(ctx, hold) {
@@ -99,9 +107,15 @@ func (n *nemesis) run(ctx context.Context) {
 			}
 		})
 	}
+	n.mend()
+}
+
+// mend heals everything that was broken so far.
+func (n *nemesis) mend() {
 	for _, heal := range n.open {
 		heal()
 	}
+	n.open = nil
 }
 
 // any is one of the machines, leader the one whose process leads.
@@ -166,6 +180,9 @@ func (n *nemesis) frozen(h *host) func() {
 
 func (n *nemesis) clock() func() {
 	h := n.any()
+	if n.draw.upTo(2) == 0 {
+		h = n.leader()
+	}
 	d := n.draw.around(time.Minute)
 	if n.draw.upTo(2) == 0 {
 		d = -d

@@ -94,10 +94,16 @@ func (h *host) start(bootstrap bool) {
 		w.mu.Unlock()
 		return
 	}
+	if h.runs > 0 && !h.disk.identified() {
+		w.mu.Unlock()
+		w.count("start refused: the store is empty")
+		return
+	}
 	h.off, h.wanted = false, true
 	h.runs++
 	p := newProc(h, h.runs)
 	w.mu.Unlock()
+	p.disk.identify()
 	w.trace("start %s run %d", h.id, p.run)
 	if err := p.open(bootstrap); err != nil && p.ctx.Err() == nil {
 		w.problem("start", "%s does not start: %v", h.id, err)
@@ -146,7 +152,7 @@ func (w *World) tell(p *proc, kind string) {
 			patience, cancel := context.WithTimeout(w.ctx, time.Second)
 			defer cancel()
 			// A probe goes there, the answer of its kernel comes back.
-			if w.net.cross(patience, other.host.id, p.host.id) == nil && w.net.cross(patience, p.host.id, other.host.id) == nil && other.ctx.Err() == nil {
+			if w.net.cross(patience, other.host.id, p.host.id) == nil && w.net.cross(patience, p.host.id, other.host.id) == nil && other.ready() {
 				other.group.Evidence(p.host.id, kind)
 			}
 		})

@@ -68,8 +68,9 @@ func (w *World) boot() error {
 			return err
 		}
 	}
-	if !w.wait(time.Minute, func() bool { return w.voters() == w.cfg.Nodes }) {
-		return fmt.Errorf("after a minute %d of %d nodes vote", w.voters(), w.cfg.Nodes)
+	voters := w.cfg.Nodes - 1 + w.cfg.Nodes%2
+	if !w.wait(time.Minute, func() bool { return w.voters() == voters }) {
+		return fmt.Errorf("after a minute %d of %d nodes vote, want %d", w.voters(), w.cfg.Nodes, voters)
 	}
 	return nil
 }
@@ -119,14 +120,30 @@ func (n *nemesis) join() func() {
 }
 
 // leave removes a machine that runs.
-func (n *nemesis) leave() func() { return n.remove(false) }
-
-// replace takes a machine's disk away for good: it may not come back under its
-// old name, so it is removed, and another one joins.
-func (n *nemesis) replace() func() {
-	if heal := n.remove(true); heal == nil {
+func (n *nemesis) leave() func() {
+	h := n.any()
+	if !n.spare(h) {
 		return nil
 	}
+	n.remove(h)
+	return func() {}
+}
+
+// replace takes a machine's disk away: somebody starts it again, but it may not
+// come back under its old identity, so it is removed, and another one joins.
+func (n *nemesis) replace() func() {
+	h := n.any()
+	if !n.spare(h) {
+		return nil
+	}
+	h.crash(true)
+	h.drive().wipe()
+	h.start(false)
+	if h.is(func(h *host) bool { return h.proc != nil }) {
+		n.w.trace("%s has lost its disk and comes back", h.id)
+		return func() {}
+	}
+	n.remove(h)
 	return n.join()
 }
 
@@ -134,27 +151,41 @@ func (n *nemesis) replace() func() {
 // of the disks.
 const leastMembers = 3
 
-func (n *nemesis) remove(dead bool) func() {
-	w, h := n.w, n.any()
-	w.mu.Lock()
-	left := 0
-	for _, o := range w.hosts {
-		if o.joined && !o.leaving {
-			left++
+// spare says whether the cluster can do without a machine: enough others are in
+// the group, enough vote, and no other one is on its way out. Without that rule
+// two faults take a majority of the disks, and then nothing is promised.
+func (n *nemesis) spare(h *host) bool {
+	w := n.w
+	p := w.leader()
+	if p == nil {
+		return false
+	}
+	voters, others := 0, 0
+	for _, m := range p.group.Members() {
+		if m.Voter {
+			voters++
+		}
+		if m.ID != h.id {
+			others++
 		}
 	}
-	ok := h.joined && !h.leaving && left > leastMembers
-	if ok {
-		h.leaving, h.wanted = true, false
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range w.hosts {
+		if o.leaving && !o.removed {
+			return false
+		}
 	}
+	return h.joined && !h.leaving && voters >= leastMembers && others >= leastMembers
+}
+
+// remove takes a machine out of the cluster, however long that takes.
+func (n *nemesis) remove(h *host) {
+	w := n.w
+	w.mu.Lock()
+	h.leaving, h.wanted = true, false
 	w.mu.Unlock()
-	if !ok {
-		return nil
-	}
-	w.trace("remove %s, dead %v", h.id, dead)
-	if dead {
-		h.crash(true)
-	}
+	w.trace("remove %s", h.id)
 	w.leaving.Add(1)
 	w.group.Go(func() {
 		defer w.leaving.Done()
@@ -170,7 +201,6 @@ func (n *nemesis) remove(dead bool) func() {
 		h.removed = true
 		w.mu.Unlock()
 	})
-	return func() {}
 }
 
 // removeOnce is node's way to remove a member, on the leader.

@@ -96,6 +96,55 @@ func (n *nemesis) isolate(h *host, in, out bool) func() {
 	return n.cutWays(ways)
 }
 
+// suspect cuts the leader off and tells the others that it is dead, so that they
+// elect before its own lease is over.
+func (n *nemesis) suspect() func() {
+	l := n.leader()
+	heal := n.isolate(l, n.draw.upTo(4) > 0, true)
+	for _, p := range n.w.procs() {
+		if p.host != l && p.ready() {
+			p.group.Evidence(l.id, evidenceRefused)
+		}
+	}
+	return heal
+}
+
+// fewAndPower leaves the leader a minority, whose disks are quicker than its
+// own, and then takes its power and lets the others go on.
+func (n *nemesis) fewAndPower() func() {
+	l := n.leader()
+	var few, rest []string
+	for _, id := range n.ids() {
+		switch {
+		case id == l.id:
+		case len(few) < (len(n.w.hostsNow())-1)/2:
+			few = append(few, id)
+		default:
+			rest = append(rest, id)
+		}
+	}
+	var away, back []way
+	for _, a := range rest {
+		for _, b := range few {
+			away = append(away, way{a, b}, way{b, a})
+			back = append(back, way{a, b}, way{b, a})
+		}
+		away = append(away, way{a, l.id}, way{l.id, a})
+	}
+	for _, b := range few {
+		back = append(back, way{b, l.id}, way{l.id, b})
+	}
+	heal := n.cutWays(away)
+	release := l.drive().hang()
+	sleep(n.w.ctx, time.Duration(n.draw.float()*float64(60*time.Millisecond)))
+	heal()
+	heal = n.cutWays(back)
+	n.down(l, true)
+	release()
+	l.start(false)
+	return heal
+}
+
 // ring leaves each machine its two neighbours.
 func (n *nemesis) ring() func() {
 	ids := n.ids()

@@ -96,6 +96,8 @@ func (p *proc) open(bootstrap bool) error {
 		if l.Self {
 			w.trace("leader %s term %d", p.host.id, l.Term)
 			w.count("leaders")
+			w.witness.leads(p, l.Term)
+			w.group.Go(func() { w.pounce(p) })
 		}
 	})
 	p.group.OnLeadership(p.lead)

@@ -128,6 +128,12 @@ func (t *raftEnd) handle(ctx context.Context, req any, body []byte) (any, error)
 	}
 	select {
 	case r := <-ch:
+		t.p.disk.mu.Lock()
+		wiped := t.p.disk.wiped
+		t.p.disk.mu.Unlock()
+		if v, ok := r.Response.(*raft.RequestVoteResponse); ok && v.Granted && wiped {
+			t.w.problem("emptied voter", "%s votes in term %d and has lost what it promised before", t.p.host.id, v.Term)
+		}
 		return r.Response, r.Error
 	case <-t.ctx.Done():
 		return nil, errRefused

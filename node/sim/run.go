@@ -42,6 +42,9 @@ func (w *World) suffer() {
 // mend makes everything whole.
 func (w *World) mend() {
 	w.trace("mend")
+	w.mu.Lock()
+	w.healed = true
+	w.mu.Unlock()
 	w.net.heal()
 	for _, h := range w.hostsNow() {
 		h.thaw()

@@ -1,11 +1,13 @@
 package sim
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -80,4 +82,50 @@ func TestSimulation(t *testing.T) {
 		t.Errorf("%v\nrepeat it: go test ./node/sim -run 'TestSimulation$' -sim.seed %d -sim.span %v", cfg, cfg.Seed, *simSpan)
 	}
 	t.Logf("%d seeds, %v simulated in %v", ran, spent.Round(time.Second), time.Since(began).Round(time.Millisecond))
+}
+
+// Seeds that have found something are run again.
+func TestKnownSeeds(t *testing.T) {
+	file, err := os.ReadFile("testdata/seeds.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for line := range strings.Lines(string(file)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] == "#" {
+			continue
+		}
+		seed, err1 := strconv.ParseUint(fields[0], 10, 64)
+		span, err2 := time.ParseDuration(fields[1])
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		ran++
+		for _, p := range simulate(t, Draw(seed, span), nil).Problems {
+			t.Errorf("seed %d: %v", seed, p)
+		}
+	}
+	if ran == 0 {
+		t.Error("no seed was read")
+	}
+}
+
+// The layout of time.Time that clock.go writes is package time's own.
+func TestTimeWithMonotonicPart(t *testing.T) {
+	wall := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+	a := withMonotonic(wall.UnixNano(), int64(5*time.Second))
+	b := withMonotonic(wall.Add(time.Hour).UnixNano(), int64(6*time.Second))
+	if !a.Equal(wall) || a.UnixNano() != wall.UnixNano() {
+		t.Errorf("the wall clock shows %v, want %v", a, wall)
+	}
+	if d := b.Sub(a); d != time.Second {
+		t.Errorf("%v between two readings of the monotonic clock, want 1s", d)
+	}
+	if d := b.Round(0).Sub(a.Round(0)); d != time.Hour {
+		t.Errorf("%v between two readings of the wall clock, want 1h", d)
+	}
+	if !strings.Contains(a.String(), "m=+") {
+		t.Errorf("%v has no monotonic part", a)
+	}
 }

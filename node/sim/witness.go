@@ -22,6 +22,7 @@ type witness struct {
 	batches map[uint64]batchSeen        // guarded by mu
 	hashes  map[uint64]hashSeen         // guarded by mu
 	ends    map[fsm.TaskID]terminalSeen // guarded by mu
+	terms   map[uint64]string           // guarded by mu: who led
 	last    uint64                      // guarded by mu: highest index applied anywhere
 }
 
@@ -39,7 +40,7 @@ type hashSeen struct {
 type terminalSeen struct{ by, end string }
 
 func newWitness(w *World) *witness {
-	return &witness{w: w, seed: maphash.MakeSeed(), batches: map[uint64]batchSeen{}, hashes: map[uint64]hashSeen{}, ends: map[fsm.TaskID]terminalSeen{}}
+	return &witness{w: w, seed: maphash.MakeSeed(), batches: map[uint64]batchSeen{}, hashes: map[uint64]hashSeen{}, ends: map[fsm.TaskID]terminalSeen{}, terms: map[uint64]string{}}
 }
 
 // entry is called before a process applies an entry. A dead one applies no more.
@@ -121,4 +122,17 @@ func (s *witness) compare(p *proc, index uint64) {
 	} else if old.hash != hash {
 		s.w.problem("state hash", "%s has another state than %s at index %d", p.host.id, old.by, index)
 	}
+}
+
+// leads notes who leads in a term: one.
+func (s *witness) leads(p *proc, term uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return
+	}
+	if other, ok := s.terms[term]; ok && other != p.host.id {
+		s.w.problem("two leaders", "%s and %s lead in term %d", other, p.host.id, term)
+	}
+	s.terms[term] = p.host.id
 }

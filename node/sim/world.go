@@ -31,8 +31,9 @@ type World struct {
 
 	rngMu sync.Mutex
 
-	mu    sync.Mutex
-	hosts []*host // guarded by mu
+	mu     sync.Mutex
+	hosts  []*host // guarded by mu
+	healed bool    // guarded by mu: the time of faults is over
 
 	clients sync.WaitGroup
 	leaving sync.WaitGroup // removals under way
@@ -131,6 +132,12 @@ func (w *World) hostsNow() []*host {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(w.hosts), func(h *host) bool { return h.removed })
+}
+
+func (w *World) mended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.healed
 }
 
 // wait polls until a condition holds, at most for limit.
