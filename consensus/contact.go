@@ -27,6 +27,8 @@ type contacts struct {
 	freshAt   time.Time
 	pendingAt time.Time
 	pendingIx uint64
+	heardAt   time.Time // when the last message came, and of which term it was
+	heardTerm uint64
 
 	ledAt time.Time // guarded by mu; see led
 
@@ -127,19 +129,28 @@ func (c *contacts) led(at time.Time) {
 	}
 }
 
-// heard records that a leader told its commit index. The state is as fresh as
-// the last such message whose commit index is applied here. Heartbeats carry no
-// commit index and do not count: they go on while replication is stuck.
-func (c *contacts) heard(commit, applied uint64) {
+// heard records that the leader of a term told its commit index. The state is
+// as fresh as the last such message whose commit index is applied here.
+// Heartbeats carry no commit index and do not count: they go on while
+// replication is stuck.
+//
+// The message tells what was committed when it was sent, not when it came, and
+// the way may be long: a write that was acknowledged meanwhile is not in it. A
+// leader sends the next one only after the answer to the one before (the link
+// hands on no pipeline), so it was sent after the one before had come: that is
+// as of when it counts. The first of a term therefore tells nothing yet.
+func (c *contacts) heard(term, commit, applied uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now()
 	c.settleLocked(applied)
+	asOf, first := c.heardAt, c.heardTerm != term
+	c.heardTerm, c.heardAt = term, c.now()
 	switch {
+	case first:
 	case commit <= applied:
-		c.freshAt, c.pendingAt = now, time.Time{}
+		c.freshAt, c.pendingAt = asOf, time.Time{}
 	case c.pendingAt.IsZero():
-		c.pendingAt, c.pendingIx = now, commit
+		c.pendingAt, c.pendingIx = asOf, commit
 	}
 }
 

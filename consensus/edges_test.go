@@ -527,6 +527,9 @@ func TestOnlyMessagesWithACommitIndexMakeFresh(t *testing.T) {
 	if see(4, 10) {
 		t.Error("a deposed leader made the follower fresh")
 	}
+	if see(5, 10) {
+		t.Error("the first word of a leader tells when it was sent: never before the one before it")
+	}
 	if !see(5, 10) {
 		t.Error("the leader's commit index did not make the follower fresh")
 	}

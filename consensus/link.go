@@ -101,7 +101,7 @@ func (l *link) inspect(rpc *raft.RPC) error {
 			return nil // raft will refuse it
 		}
 		if cmd.LeaderCommitIndex > 0 {
-			l.contacts.heard(cmd.LeaderCommitIndex, l.applied.index.Load())
+			l.contacts.heard(cmd.Term, cmd.LeaderCommitIndex, l.applied.index.Load())
 		}
 		return l.log.yield(cmd.Term)
 	case *raft.InstallSnapshotRequest:

@@ -64,22 +64,38 @@ func TestFollowerAgeCountsFromTheLastCommitIndexApplied(t *testing.T) {
 	if !c.fresh(10).IsZero() {
 		t.Fatal("fresh before any contact")
 	}
-	c.heard(10, 10)
-	at := now
-	now = now.Add(time.Second)
-	c.heard(12, 10) // behind
-	pending := now
-	now = now.Add(time.Second)
-	c.heard(13, 11)
-	if got := c.fresh(11); got != at {
-		t.Errorf("behind: fresh at %v, want %v", got, at)
+	c.heard(1, 10, 10)
+	if !c.fresh(10).IsZero() {
+		t.Error("the first message of a term tells when it was sent: never before the one before it")
 	}
-	if got := c.fresh(12); got != pending {
-		t.Errorf("caught up with the first: fresh at %v, want %v", got, pending)
+	first := now
+	tick := func() time.Time { now = now.Add(time.Second); return now }
+	tick()
+	c.heard(1, 10, 10)
+	if got := c.fresh(10); got != first {
+		t.Errorf("fresh at %v, want %v: a message may have been on its way since the one before came", got, first)
 	}
-	c.heard(13, 13)
-	if got := c.fresh(13); got != now {
-		t.Errorf("caught up: fresh at %v, want %v", got, now)
+	second := now
+	pending := tick()
+	c.heard(1, 12, 10) // behind: as of the second
+	tick()
+	c.heard(1, 13, 11)
+	if got := c.fresh(11); got != first {
+		t.Errorf("behind: fresh at %v, want %v", got, first)
+	}
+	if got := c.fresh(12); got != second {
+		t.Errorf("caught up with the first: fresh at %v, want %v", got, second)
+	}
+	last := now
+	tick()
+	c.heard(1, 13, 13)
+	if got := c.fresh(13); got != last {
+		t.Errorf("caught up: fresh at %v, want %v, after %v", got, last, pending)
+	}
+	tick()
+	c.heard(2, 14, 14) // another leader may have sent it long ago
+	if got := c.fresh(14); got != last {
+		t.Errorf("the first message of the next term: fresh at %v, want %v", got, last)
 	}
 }
 
@@ -231,6 +247,7 @@ func TestAgeGrowsWhenOnlyHeartbeatsArrive(t *testing.T) {
 		c.must(testCommand{Key: "k", Value: "v"})
 		l := c.leader()
 		f := c.nodes[c.others(l)[0]]
+		eventually(t, "an age", func() bool { _, ok := f.group.Age(); return ok })
 		c.net.SetFate(func(m memtransport.Message) memtransport.Fate {
 			ae, ok := m.Request.(*raft.AppendEntriesRequest)
 			if ok && m.To == raft.ServerAddress(f.id) && ae.LeaderCommitIndex > 0 {
