@@ -237,7 +237,7 @@ func (s *Scenario) tierProblem() (string, error) {
 		field := fmt.Sprintf("tiers[%d]", i)
 		switch {
 		case !slices.Contains(everywhere, t):
-			return field, fmt.Errorf("unknown tier %q; there are sim, live and real", t)
+			return field, fmt.Errorf("unknown tier %q; there are sim and live", t)
 		case !slices.Contains(possible, t):
 			for _, step := range s.Steps() {
 				if f, _ := Find(step.Fault); !slices.Contains(f.Tiers, t) {

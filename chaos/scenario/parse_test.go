@@ -37,7 +37,7 @@ random:
 		t.Errorf("defaults: %+v", s)
 	}
 	if !slices.Equal(s.Tiers, []Tier{Sim, Live}) {
-		t.Errorf("tiers %v: not every fault is there on the tier real", s.Tiers)
+		t.Errorf("tiers %v", s.Tiers)
 	}
 	if !slices.Equal(s.Needs(), []Need{NeedSwitch}) {
 		t.Errorf("needs %v", s.Needs())
@@ -72,7 +72,7 @@ func TestParseErrors(t *testing.T) {
 		{head + "random: {every: 1s}\n", 3, "random.pick", "nothing to pick"},
 		{head + "random: {pick: [{fault: kill, at: 1s}]}\n", 3, "random.pick[0].at", "no time"},
 		{head + "tiers: [moon]\n", 3, "tiers[0]", "unknown tier"},
-		{head + "tiers: [real]\nschedule: [{at: 1s, fault: twin}]\n", 3, "tiers[0]", "no fault twin"},
+		{head + "tiers: [sim]\nschedule: [{at: 1s, fault: twin}]\n", 3, "tiers[0]", "no fault twin"},
 		{head + "guards: [P13]\n", 3, "guards[0]", "P1 to P12"},
 		{"", 0, "", "documents"},
 	} {
@@ -179,3 +179,23 @@ random:
 		t.Errorf("drawn: %v", counts)
 	}
 }
+
+func TestLasting(t *testing.T) {
+	s, err := Parse([]byte(head + `
+schedule: [{at: 1s, fault: kill}, {at: 9s, fault: kill}]
+bounds: {min_bites: 2}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := s
+	s.Lasting(10 * sec)
+	if len(s.Schedule) != 1 || s.Bounds.MinBites != 1 || s.Workload.For != 10*sec {
+		t.Errorf("cut to 10 s: %+v", s)
+	}
+	if long.Lasting(anHour); len(long.Schedule) != 2 || long.Stop.After < long.Workload.For {
+		t.Errorf("made longer: %+v", long)
+	}
+}
+
+const anHour = 3600 * sec

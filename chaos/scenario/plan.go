@@ -19,6 +19,15 @@ func (s *Scenario) Plan(seed uint64) []Step {
 	return out
 }
 
+// Lasting changes the length of the part with faults. Steps that would not be
+// over by then are left out, and no more faults need to bite than are left.
+func (s *Scenario) Lasting(length Duration) {
+	s.Stop.After += 2 * max(0, length-s.Workload.For)
+	s.Workload.For = length
+	s.Schedule = slices.DeleteFunc(slices.Clone(s.Schedule), func(step Step) bool { return step.At+step.For > length })
+	s.Bounds.MinBites = min(s.Bounds.MinBites, len(s.Plan(1)))
+}
+
 func (r *Random) draw(rng *rand.Rand, length time.Duration) []Step {
 	total := 0
 	for _, p := range r.Pick {

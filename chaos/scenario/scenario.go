@@ -25,7 +25,6 @@ type Tier string
 const (
 	Sim  Tier = "sim"  // T0: a simulated cluster under synctest
 	Live Tier = "live" // T1 and T2: processes of the shipped binary on this machine
-	Real Tier = "real" // T3: somebody's cluster, by signed orders
 )
 
 // Cluster is what runs before the first fault.

@@ -92,8 +92,7 @@ func findScenario(name string) (scenario.Scenario, error) {
 
 func (a *app) chaosRun(ctx context.Context, scn scenario.Scenario, name string, o chaosFlags) error {
 	if o.length > 0 {
-		scn.Stop.After += 2 * max(0, scenario.Duration(o.length)-scn.Workload.For)
-		scn.Workload.For = scenario.Duration(o.length)
+		scn.Lasting(scenario.Duration(o.length))
 	}
 	could := func(err error) error { return &exitError{run.CodeCouldNotRun, err} }
 	switch {
