@@ -45,6 +45,14 @@ bench: build ## Measure the figures of docs/benchmarks.md
 bench-sandbox: build ## Measure the sandbox beside bubblewrap, crun and runc
 	@./.ci/bench -run '^(isolation|sandbox)$$'
 
+.PHONY: chaos
+chaos: build ## Break clusters in every shipped way, for an hour
+	@.ci/chaos all
+
+.PHONY: chaos-ci
+chaos-ci: build ## Break clusters in five ways, in a few minutes
+	@.ci/chaos ci
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for 20 seconds
 	@.ci/fuzz 20s

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) chaosListCmd() *cobra.Command {
-	var faults bool
+	var faults, names bool
 	c := &cobra.Command{
 		Use: "list", Short: "List the shipped scenarios, or the faults", Args: exactArgs(0),
 		Example: "  holdfast chaos list\n  holdfast chaos list --faults",
@@ -30,6 +30,14 @@ func (a *app) chaosListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if names {
+				for _, s := range all {
+					if s.Has(scenario.Live) && !needsBuild(s) && s.Name != "soak" {
+						fmt.Fprintln(a.out, s.Name)
+					}
+				}
+				return nil
+			}
 			return a.emit(all, func() {
 				t := a.table("SCENARIO", "TIERS", "LENGTH", "GUARDS", "WHAT")
 				for _, s := range all {
@@ -39,6 +47,7 @@ func (a *app) chaosListCmd() *cobra.Command {
 			})
 		},
 	}
+	c.Flags().BoolVar(&names, "names", false, "print the names of those that run here by themselves, for scripts")
 	c.Flags().BoolVar(&faults, "faults", false, "list the faults that a scenario can name")
 	return c
 }
