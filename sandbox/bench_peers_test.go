@@ -17,8 +17,8 @@ import (
 // with the same payload. The OCI runtimes get the limits of a task by cgroups,
 // and neither a seccomp filter nor a user namespace: they do less than we do.
 
-func BenchmarkExec(b *testing.B)       { peer(b, execPeer()) }
-func BenchmarkExecPaced(b *testing.B)  { peerPaced(b, execPeer()) }
+func BenchmarkExec(b *testing.B)       { peer(b, execPeer(b)) }
+func BenchmarkExecPaced(b *testing.B)  { peerPaced(b, execPeer(b)) }
 func BenchmarkBubblewrap(b *testing.B) { peer(b, bubblewrap(b)) }
 func BenchmarkCrun(b *testing.B)       { inV1(b, func() { peer(b, oci(b, "crun")) }) }
 func BenchmarkRunc(b *testing.B)       { peer(b, oci(b, "runc")) }
@@ -76,9 +76,9 @@ func runOf(b *testing.B, command func() *exec.Cmd) func() bool {
 	}
 }
 
-func execPeer() func() *exec.Cmd {
-	command := payloadCommand()
-	return func() *exec.Cmd { return exec.Command(command[0], command[1:]...) }
+func execPeer(b *testing.B) func() *exec.Cmd {
+	program := filepath.Join(payloadRoot(b), payloadName)
+	return func() *exec.Cmd { return exec.Command(program) }
 }
 
 // installed skips what this machine lacks: a figure is then not measured, which
@@ -95,9 +95,9 @@ func installed(b *testing.B, name string) string {
 
 func bubblewrap(b *testing.B) func() *exec.Cmd {
 	program := installed(b, "bwrap")
-	args := append([]string{"--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
-		"--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
-		"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"}, payloadCommand()...)
+	args := []string{"--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
+		"--ro-bind", filepath.Join(payloadRoot(b), "usr"), "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
+		"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", payloadName}
 	return func() *exec.Cmd { return exec.Command(program, args...) }
 }
 
@@ -122,7 +122,7 @@ func oci(b *testing.B, name string) func() *exec.Cmd {
 	// Of its own: what runs at the same time in one group ends together.
 	parent := fmt.Sprintf("holdfast-bench-%d-%d", os.Getpid(), containers.Add(1))
 	b.Cleanup(func() { removeGroups(b, parent) })
-	config, err := json.Marshal(ociConfig(parent))
+	config, err := json.Marshal(ociConfig(parent, payloadRoot(b)))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "config.json"), config, 0o600)
 	}
@@ -139,7 +139,7 @@ func oci(b *testing.B, name string) func() *exec.Cmd {
 	}
 }
 
-func ociConfig(parent string) map[string]any {
+func ociConfig(parent, root string) map[string]any {
 	type m = map[string]any
 	plain := []string{"nosuid", "noexec", "nodev"}
 	var namespaces []m
@@ -149,12 +149,12 @@ func ociConfig(parent string) map[string]any {
 	return m{
 		"ociVersion": "1.0.2",
 		"process": m{
-			"args": payloadCommand(), "cwd": "/", "env": []string{"PATH=/"}, "noNewPrivileges": true,
+			"args": []string{payloadName}, "cwd": "/", "env": []string{"PATH=/"}, "noNewPrivileges": true,
 			"user": m{"uid": 1000, "gid": 1000}, "capabilities": m{},
 		},
 		"root": m{"path": "rootfs", "readonly": true},
 		"mounts": []m{
-			{"destination": "/usr", "type": "bind", "source": "/usr", "options": []string{"rbind", "ro", "nosuid", "nodev"}},
+			{"destination": "/usr", "type": "bind", "source": filepath.Join(root, "usr"), "options": []string{"rbind", "ro", "nosuid", "nodev"}},
 			{"destination": "/proc", "type": "proc", "source": "proc", "options": plain},
 			{"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": []string{"nosuid", "size=64k"}},
 			{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": plain},

@@ -14,7 +14,7 @@ import (
 // BenchmarkWarm is what a caller waits for when a ready sandbox is there: from
 // Start to the result. The filling of the pool is not in it; see BenchmarkFill.
 func BenchmarkWarm(b *testing.B) {
-	r := poolRuntime(b, 0, 16)
+	r := benchRuntime(b, 16)
 	spec := payload()
 	t := newTimes(b)
 	for range b.N {
@@ -27,7 +27,7 @@ func BenchmarkWarm(b *testing.B) {
 // BenchmarkWarmPaced starts one every 100 ms: caches are cold, and the
 // processors asleep.
 func BenchmarkWarmPaced(b *testing.B) {
-	r := poolRuntime(b, 0, 4)
+	r := benchRuntime(b, 4)
 	spec := payload()
 	t := newTimes(b)
 	paced(b, func() {
@@ -39,7 +39,7 @@ func BenchmarkWarmPaced(b *testing.B) {
 
 // BenchmarkCold includes everything: namespaces, cgroups, the root.
 func BenchmarkCold(b *testing.B) {
-	r := poolRuntime(b, 0, 0)
+	r := benchRuntime(b, 0)
 	spec := payload()
 	t := newTimes(b)
 	for range b.N {
@@ -64,7 +64,7 @@ func BenchmarkColdLargeHeap(b *testing.B) {
 
 // BenchmarkThroughput runs them side by side, the pool filling meanwhile.
 func BenchmarkThroughput(b *testing.B) {
-	r := poolRuntime(b, 0, 64)
+	r := benchRuntime(b, 64)
 	spec := payload()
 	benchRun(b, r, spec, false) // starts the filler
 	benchWarm(b, r)
@@ -89,7 +89,7 @@ func BenchmarkThroughput(b *testing.B) {
 // BenchmarkFill makes ready sandboxes and throws them away: what a warm start
 // costs beside the latency path.
 func BenchmarkFill(b *testing.B) {
-	r := testRuntime(b, 0)
+	r := benchRuntime(b, 0)
 	benchRun(b, r, payload(), false)
 	before := hostBusy(b)
 	b.ResetTimer()
@@ -106,7 +106,7 @@ func BenchmarkFill(b *testing.B) {
 
 // BenchmarkWarmMemory is the memory of ready sandboxes.
 func BenchmarkWarmMemory(b *testing.B) {
-	r := testRuntime(b, 0)
+	r := benchRuntime(b, 0)
 	benchRun(b, r, payload(), false)
 	const many = 200
 	var cells []*cell

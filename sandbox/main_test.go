@@ -55,8 +55,14 @@ func both(t *testing.T, test func(t *testing.T, r *Runtime)) {
 
 func poolRuntime(t testing.TB, off control, warm int) *Runtime {
 	t.Helper()
+	return runtimeOf(t, Config{Warm: warm}, off)
+}
+
+func runtimeOf(t testing.TB, cfg Config, off control) *Runtime {
+	t.Helper()
 	needRoot(t)
-	r, err := newRuntime(Config{CgroupParent: newParent(), Warm: warm}, off)
+	cfg.CgroupParent = newParent()
+	r, err := newRuntime(cfg, off)
 	if err != nil {
 		t.Fatal(err)
 	}
