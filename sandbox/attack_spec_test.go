@@ -182,7 +182,7 @@ func TestAttackLongArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := r.newCell(t.Context(), "long", spec.Limits, true, grants{})
+	c, err := r.newCell(t.Context(), "long", spec.Limits, grants{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func BenchmarkFill(b *testing.B) {
 	before := hostBusy(b)
 	b.ResetTimer()
 	for i := range b.N {
-		c, err := r.newCell(b.Context(), fmt.Sprintf("fill-%d", i), warmLimits, false, grants{})
+		c, err := r.newCell(b.Context(), fmt.Sprintf("fill-%d", i), defaultShape, grants{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func BenchmarkWarmMemory(b *testing.B) {
 	}()
 	before := hostFree(b)
 	for i := range many {
-		c, err := r.newCell(b.Context(), fmt.Sprintf("kept-%d", i), warmLimits, false, grants{})
+		c, err := r.newCell(b.Context(), fmt.Sprintf("kept-%d", i), defaultShape, grants{})
 		if err != nil {
 			b.Fatal(err)
 		}

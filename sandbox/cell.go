@@ -19,6 +19,7 @@ type cell struct {
 	l     *launcherClient
 	uid   int // within the launcher's namespace; 0 is none
 	group *cgroup.Group
+	tmp   int64    // size of /tmp, bytes
 	conn  *os.File // to the init
 	pidfd *os.File // of the init
 
@@ -38,11 +39,10 @@ func (s Spec) grants() grants { return grants{s.Mounts, s.Scratch, s.Secrets, s.
 // none says whether there is nothing to attach.
 func (g grants) none() bool { return len(g.mounts) == 0 && g.scratch == nil && len(g.secrets) == 0 }
 
-// newCell makes one; on error nothing is left. A cell without limits yet must
-// get them by limit before it gets a task.
-func (r *Runtime) newCell(ctx context.Context, name string, lim Limits, limited bool, g grants) (*cell, error) {
-	c := &cell{rt: r}
-	err := c.open(ctx, name, lim, limited, g)
+// newCell makes one; on error nothing is left.
+func (r *Runtime) newCell(ctx context.Context, name string, lim Limits, g grants) (*cell, error) {
+	c := &cell{rt: r, tmp: lim.TmpBytes}
+	err := c.open(ctx, name, lim, g)
 	if err != nil {
 		c.dispose()
 		return nil, err
@@ -50,7 +50,7 @@ func (r *Runtime) newCell(ctx context.Context, name string, lim Limits, limited 
 	return c, nil
 }
 
-func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, g grants) error {
+func (c *cell) open(ctx context.Context, name string, lim Limits, g grants) error {
 	var err error
 	if c.uid, err = c.rt.takeUser(); err != nil {
 		return err
@@ -68,10 +68,8 @@ func (c *cell) open(ctx context.Context, name string, lim Limits, limited bool, 
 	if c.group, err = c.rt.cgroups.Create(name, lim.anyIO()); err != nil {
 		return err
 	}
-	if limited {
-		if err := c.limit(lim); err != nil {
-			return err
-		}
+	if err := c.limit(lim); err != nil {
+		return err
 	}
 	procs, err := c.group.OpenProcs()
 	defer closeFiles(procs)
@@ -215,14 +213,14 @@ func (c *cell) limit(lim Limits) error {
 	return c.group.Limit(cgroup.Limits{MemoryBytes: lim.MemoryBytes, CPUMillis: lim.CPUMillis, PIDs: lim.PIDs + 1, IO: lim.io()}) // the init is one
 }
 
-// fit gives a warm cell what its spec asks for beyond warmLimits: limits, the
-// size of /tmp and read-only grants.
+// fit gives a warm cell what its spec asks for beyond the shape that it was
+// made in: limits, the size of /tmp and grants.
 func (c *cell) fit(ctx context.Context, lim Limits, g grants) error {
 	if err := c.limit(lim); err != nil {
 		return err
 	}
 	req := request{Kind: kindAttach, UID: c.uid, Off: c.rt.off}
-	if lim.TmpBytes != warmLimits.TmpBytes {
+	if lim.TmpBytes != c.tmp {
 		req.TmpBytes = lim.TmpBytes
 	} else if g.none() {
 		return nil

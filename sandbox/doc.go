@@ -22,8 +22,9 @@
 // When the command ends the init exits, and the kernel kills the rest.
 //
 // A pool keeps some inits ready, as many as were lately asked for at a time
-// (Config.Warm to Config.WarmMax). Each serves one attempt: limits are set,
-// grants attached and the size of /tmp changed when the task comes. Where the
+// (Config.Warm to Config.WarmMax), with the limits of the last task. Each serves
+// one attempt: other limits are set, grants attached and the size of /tmp changed
+// when the task comes. Where the
 // pool is empty, or fails, or a grant is writable outside of /tmp, the same code
 // runs cold.
 //

@@ -27,6 +27,7 @@ type pool struct {
 
 	mu     sync.Mutex // leaf
 	demand demand
+	shape  Limits // of the next cells
 }
 
 const (
@@ -77,7 +78,7 @@ func (d *demand) relax() bool {
 func (r *Runtime) newPool(least, most int) *pool {
 	ctx, cancel := context.WithCancel(context.Background()) // outlives any request; ended by close
 	p := &pool{rt: r, cells: make(chan *cell, most), kick: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
-		demand: demand{least: least, most: most, want: least}}
+		demand: demand{least: least, most: most, want: least}, shape: defaultShape}
 	go p.run(ctx)
 	return p
 }
@@ -141,7 +142,7 @@ func (p *pool) fill(ctx context.Context, made int) int {
 		}
 		made++
 		// No ID has an underscore: the names cannot meet.
-		c, err := p.rt.newCell(ctx, fmt.Sprintf("warm_%d", made), warmLimits, false, grants{})
+		c, err := p.rt.newCell(ctx, fmt.Sprintf("warm_%d", made), p.nextShape(), grants{})
 		if err != nil {
 			if ctx.Err() == nil {
 				p.rt.log.Warn("no warm sandbox; tasks start cold", "error", err)
@@ -164,9 +165,34 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// warmLimits is what a warm cell is made for. What differs is changed when it
-// gets its task.
-var warmLimits = Limits{TmpBytes: DefaultMemoryBytes / 2}
+// defaultShape is what cells are made for before the first task came.
+var defaultShape = func() Limits {
+	l, err := Limits{}.normalize()
+	if err != nil {
+		panic(err) // cannot happen: the defaults are valid
+	}
+	return l
+}()
+
+// leastShape is the least memory that a cell is made with beforehand: a limit so
+// small that its init fails is to fail its task, and not the pool.
+const leastShape = 16 << 20
+
+// shapeOf returns the limits to make cells with for more tasks like this one.
+// What the node itself watches over, and what warm cells do not have, is not
+// among them.
+func shapeOf(l Limits) Limits {
+	if l.MemoryBytes < leastShape {
+		return defaultShape
+	}
+	return Limits{MemoryBytes: l.MemoryBytes, CPUMillis: l.CPUMillis, PIDs: l.PIDs, TmpBytes: l.TmpBytes}
+}
+
+func (p *pool) nextShape() Limits {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shape
+}
 
 // wake has the filler look whether cells are missing.
 func (p *pool) wake() {
@@ -203,6 +229,7 @@ func (p *pool) take(spec Spec) *cell {
 	}
 	p.mu.Lock()
 	p.demand.take(time.Now())
+	p.shape = shapeOf(spec.Limits) // tasks come in kinds: the next is most often like the last
 	p.mu.Unlock()
 	for {
 		select {

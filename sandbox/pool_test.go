@@ -157,3 +157,33 @@ func TestWritableGrantStartsWarm(t *testing.T) {
 		t.Error("a rule would be missing")
 	}
 }
+
+// Cells are made for tasks like the last one, and one of another kind gets its
+// own limits all the same, higher and lower.
+func TestPoolLearnsLimits(t *testing.T) {
+	r := poolRuntime(t, 0, 1)
+	write := func(limit, bytes int64) outcome {
+		spec := shell(fmt.Sprintf("head -c %d /dev/zero > /tmp/file", bytes))
+		spec.Limits = Limits{MemoryBytes: limit, TmpBytes: limit / 4 * 3, PIDs: limit >> 20}
+		return runSpec(t, r, spec)
+	}
+	const small, large = 32 << 20, 128 << 20
+	if shape := r.warm().nextShape(); shape != defaultShape {
+		t.Fatalf("%+v before the first task", shape)
+	}
+	for i, c := range []struct {
+		limit, bytes int64
+		ok           bool
+	}{{small, small / 2, true}, {large, large / 2, true}, {small, large / 2, false}, {MinMemoryBytes, large / 2, false}, {small, small / 2, true}} {
+		if o := write(c.limit, c.bytes); (o.ExitCode == 0) != c.ok {
+			t.Errorf("%d: %d bytes with a limit of %d: %s", i, c.bytes, c.limit, o)
+		}
+		want := defaultShape
+		if c.limit >= leastShape {
+			want = Limits{MemoryBytes: c.limit, TmpBytes: c.limit / 4 * 3, PIDs: c.limit >> 20, CPUMillis: DefaultCPUMillis}
+		}
+		if shape := r.warm().nextShape(); shape != want {
+			t.Errorf("%d: the next cells are made with %+v, want %+v", i, shape, want)
+		}
+	}
+}

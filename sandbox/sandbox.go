@@ -70,7 +70,7 @@ func (s *Sandbox) openCell(ctx context.Context, spec Spec) error {
 	}
 	if s.warm = s.cell != nil; !s.warm {
 		var err error
-		s.cell, err = s.rt.newCell(ctx, spec.ID, spec.Limits, true, spec.grants())
+		s.cell, err = s.rt.newCell(ctx, spec.ID, spec.Limits, spec.grants())
 		return err
 	}
 	return s.fit(ctx, spec.Limits, spec.grants())

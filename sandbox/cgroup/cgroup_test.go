@@ -172,7 +172,7 @@ func TestLimits(t *testing.T) {
 	v1 := group(t, 1, []string{Memory, CPU, PIDs}, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "memory.kmem.tcp.limit_in_bytes", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.shares", "pids.max")
 	v2 := group(t, 2, []string{Memory, CPU, PIDs}, "memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "cpu.weight", "pids.max")
 	for _, d := range []groupDir{v1, v2} {
-		if missing, err := d.limit(lim); err != nil || missing != nil {
+		if missing, err := d.limit(Limits{}, lim); err != nil || missing != nil {
 			t.Fatal(missing, err)
 		}
 	}
@@ -199,7 +199,7 @@ func TestLimits(t *testing.T) {
 			}
 		}
 	}
-	if _, err := group(t, 2, []string{Memory}, "memory.swap.max").limit(lim); err == nil {
+	if _, err := group(t, 2, []string{Memory}, "memory.swap.max").limit(Limits{}, lim); err == nil {
 		t.Error("a group without memory.max took its limit")
 	}
 }
@@ -254,6 +254,12 @@ func TestRealGroups(t *testing.T) {
 	files, err := g.OpenProcs()
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Up and down again: on v1 the order of two of the files matters.
+	for _, mem := range []int64{64 << 20, 16 << 20} {
+		if err := g.Limit(Limits{MemoryBytes: mem, CPUMillis: 2 * mem >> 20, PIDs: mem >> 20}); err != nil {
+			t.Errorf("change the memory's limit to %d: %v", mem, err)
+		}
 	}
 	if _, ok := g.CPU(); !ok {
 		t.Error("CPU time is not counted")

@@ -37,12 +37,13 @@ type Usage struct {
 
 // Group is one attempt's directories, one per hierarchy.
 type Group struct {
-	dirs        []groupDir
-	notEnforced []string
+	dirs    []groupDir
+	limits  Limits     // in force
+	missing [][]string // what they lack, by directory and at last for IO
 }
 
 // NotEnforced names what Limit was to bound and the kernel has no file for.
-func (g *Group) NotEnforced() []string { return slices.Clone(g.notEnforced) }
+func (g *Group) NotEnforced() []string { return slices.Concat(g.missing...) }
 
 type groupDir struct {
 	version     int
@@ -70,22 +71,36 @@ func (m *Manager) Create(id string, io bool) (*Group, error) {
 	return g, nil
 }
 
-// Limit sets the limits of a group that has none. Once only: on v1, raising
-// limits would need another order of writes than lowering them.
+// Limit sets the limits, and writes only what differs from those in force: each
+// write costs some 10 µs, and a warm start waits for them. A limit that is set
+// cannot be lifted.
 func (g *Group) Limit(lim Limits) error {
-	for _, d := range g.dirs {
-		missing, err := d.limit(lim)
-		if err != nil {
-			return err
-		}
-		g.notEnforced = append(g.notEnforced, missing...)
+	if g.missing == nil {
+		g.missing = make([][]string, len(g.dirs)+1)
 	}
-	g.notEnforced = append(g.notEnforced, g.limitIO(lim.IO)...)
+	for i, d := range g.dirs {
+		var err error
+		if d.concerned(g.limits, lim) {
+			if g.missing[i], err = d.limit(g.limits, lim); err != nil {
+				return err
+			}
+		}
+	}
+	if lim.IO != g.limits.IO {
+		g.missing[len(g.dirs)] = g.limitIO(lim.IO)
+	}
+	g.limits = lim
 	return nil
 }
 
+// concerned says whether a limit of one of its controllers changes.
+func (d groupDir) concerned(was, lim Limits) bool {
+	return d.has(Memory) && was.MemoryBytes != lim.MemoryBytes ||
+		d.has(CPU) && was.CPUMillis != lim.CPUMillis || d.has(PIDs) && was.PIDs != lim.PIDs
+}
+
 // limit returns what could not be limited.
-func (d groupDir) limit(lim Limits) (missing []string, err error) {
+func (d groupDir) limit(was, lim Limits) (missing []string, err error) {
 	type set struct {
 		file, value string
 		optional    bool
@@ -99,12 +114,15 @@ func (d groupDir) limit(lim Limits) (missing []string, err error) {
 			sets = append(sets, set{"memory.max", num(lim.MemoryBytes), false, ""},
 				set{"memory.swap.max", "0", true, Swap}, set{"memory.oom.group", "1", true, ""})
 		} else {
-			// memsw must not be below memory: it goes second, downwards from
-			// unlimited. It is missing where swap accounting is off; then
-			// swappiness 0 keeps the group out of swap.
+			// memsw must not be below memory: it goes second on the way down, also
+			// from unlimited, and first on the way up. It is missing where swap
+			// accounting is off; then swappiness 0 keeps the group out of swap.
 			sets = append(sets, set{"memory.limit_in_bytes", num(lim.MemoryBytes), false, ""},
 				set{"memory.memsw.limit_in_bytes", num(lim.MemoryBytes), true, Swap}, set{"memory.swappiness", "0", true, ""},
 				set{tcpLimit, num(max(lim.MemoryBytes/socketPart, minSocketBytes)), true, SocketMemory})
+			if was.MemoryBytes > 0 && lim.MemoryBytes > was.MemoryBytes {
+				sets[0], sets[1] = sets[1], sets[0]
+			}
 		}
 	}
 	if d.has(CPU) && lim.CPUMillis > 0 {
