@@ -90,7 +90,7 @@ func unchecked(t *testing.T, r *Runtime, spec Spec) (Result, error) {
 	if err := r.reserve(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	task, err := encodeTask(spec)
+	task, err := encodeTask(spec, false)
 	if err == nil {
 		err = s.open(t.Context(), spec, Streams{}, task)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,10 @@ type cell struct {
 	tmp   int64    // size of /tmp, bytes
 	conn  *os.File // to the init
 	pidfd *os.File // of the init
+
+	command *os.File    // pidfd of the command's process
+	stdin   *os.File    // the command has it too
+	outputs [2]*os.File // our ends of stdout and stderr
 
 	scratch *os.File // the folder's mount, to see at the end whether it is full
 }
@@ -77,7 +82,12 @@ func (c *cell) open(ctx context.Context, name string, lim Limits, g grants) erro
 		return err
 	}
 	req.Cgroups = len(procs)
-	conn, pidfd, err := c.ask(ctx, req, append(procs, granted...))
+	streams, err := c.openStreams()
+	defer closeFiles(streams)
+	if err != nil {
+		return err
+	}
+	conn, pidfd, err := c.ask(ctx, req, slices.Concat(streams, procs, granted))
 	c.conn = conn
 	if pidfd >= 0 {
 		c.pidfd = os.NewFile(uintptr(pidfd), "init")
@@ -132,22 +142,42 @@ func (c *cell) awaitReady(ctx context.Context, conn *os.File, req request) error
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
-	rep, fd, err := receive(conn)
-	if fd >= 0 {
-		unix.Close(fd)
-	}
-	switch {
-	case !stop():
+	err := c.readReady(conn, req)
+	if !stop() {
 		return ctx.Err()
-	case err != nil:
-		return fmt.Errorf("set the sandbox up: %w", err)
-	case rep.Kind == reportSetup:
-		req.Step = int(rep.Step)
-		return c.explain(req, unix.Errno(rep.Errno))
-	case rep.Kind != reportReady:
-		return fmt.Errorf("set the sandbox up: unexpected report %d", rep.Kind)
+	}
+	if err != nil {
+		return err
 	}
 	return conn.SetReadDeadline(time.Time{})
+}
+
+func (c *cell) readReady(conn *os.File, req request) error {
+	// The init and the command's process report side by side.
+	ready, complete := false, req.Kind != kindSandbox
+	for !ready || !complete {
+		rep, fd, err := receive(conn)
+		if err == nil && rep.Kind == reportCommand && fd >= 0 && c.command == nil {
+			c.command, complete = os.NewFile(uintptr(fd), "command"), true
+			continue
+		}
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("set the sandbox up: %w", err)
+		case rep.Kind == reportSetup:
+			req.Step = int(rep.Step)
+			return c.explain(req, unix.Errno(rep.Errno))
+		case rep.Kind == reportExecFailed:
+			return fmt.Errorf("set the sandbox up: %s", startFailure(rep))
+		case rep.Kind != reportReady:
+			return fmt.Errorf("set the sandbox up: unexpected report %d", rep.Kind)
+		}
+		ready = true
+	}
+	return nil
 }
 
 // explain makes the error for a step that failed.
@@ -254,12 +284,7 @@ func (c *cell) dispose() {
 		}
 		c.pidfd.Close()
 	}
-	if c.conn != nil {
-		c.conn.Close()
-	}
-	if c.scratch != nil {
-		c.scratch.Close()
-	}
+	closeFiles([]*os.File{c.conn, c.command, c.stdin, c.outputs[0], c.outputs[1], c.scratch})
 	if c.group != nil {
 		if err := c.group.Remove(); err != nil {
 			c.rt.log.Error("cgroup of an ended sandbox stays", "error", err)
@@ -268,9 +293,12 @@ func (c *cell) dispose() {
 	c.rt.giveUser(c.uid)
 }
 
+// closeFiles closes those that there are, and that are open still.
 func closeFiles(files []*os.File) {
 	for _, f := range files {
-		f.Close()
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 

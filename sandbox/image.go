@@ -40,21 +40,30 @@ type image struct {
 	nodata uintptr
 	data   [dataSize]byte
 
-	pidfd int32 // written by clone3 in the parent, by clone in the child
+	pidfd int32 // written by clone3 in the launcher, by clone in the init
 
-	// What follows is written by the child alone.
-	msg     [msgSize]byte
-	argv    [maxCommand + 1]uintptr
-	envv    [maxEnv + 1]uintptr
-	cands   [maxCandidates + 1]uintptr
-	control [64]byte // 16 bytes of header and three descriptors
+	// What follows is written by the init.
+	control [64]byte // 16 bytes of header and a descriptor
 	iov     [2]uintptr
 	hdr     msghdr
 	report  report
-	failure [2]int32 // stage and errno of execTask
 	status  int32
 	usage   [18]int64 // struct rusage
+
+	// What follows is written by the command's process, which shares the init's
+	// memory until it executes the command.
+	failure [2]int32 // stage and errno
+	ready   report
+	stack   [stackSize]byte
+	cands   [maxCandidates + 1]uintptr
+	argv    [maxCommand + 1]uintptr
+	envv    [maxEnv + 1]uintptr
+	msg     [msgSize]byte
 }
+
+// stackSize is enough for any chain of nosplit functions: the linker refuses
+// programs with one of more than 800 bytes.
+const stackSize = 4096
 
 // msghdr is the kernel's struct msghdr with addresses as numbers.
 type msghdr struct {
@@ -75,7 +84,9 @@ func newImage() (*image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map memory for sandboxes: %w", err)
 	}
-	return (*image)(unsafe.Pointer(&mem[0])), nil
+	im := (*image)(unsafe.Pointer(&mem[0]))
+	im.ready.Kind = reportReady
+	return im, nil
 }
 
 // script writes steps into an image. It remembers the first overflow, so that

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"bytes"
-	"encoding/binary"
 	"slices"
 	"testing"
 	"unsafe"
@@ -15,12 +14,7 @@ import (
 
 // receiveTask puts a message into an image as recvmsg would.
 func receiveTask(im *image, msg []byte) uintptr {
-	n := copy(im.msg[:], msg)
-	for i := range 3 {
-		binary.NativeEndian.PutUint32(im.control[unix.SizeofCmsghdr+4*i:], uint32(i))
-	}
-	im.hdr.controllen = unix.SizeofCmsghdr + 16
-	return uintptr(n)
+	return uintptr(copy(im.msg[:], msg))
 }
 
 // cString reads the string at an address within the message.
@@ -51,7 +45,7 @@ func TestInitReadsTask(t *testing.T) {
 		for _, v := range rapid.SliceOfN(text, 0, 60).Draw(rt, "env") {
 			s.Env = append(s.Env, "K="+v)
 		}
-		msg, err := encodeTask(s)
+		msg, err := encodeTask(s, false)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -76,7 +70,7 @@ func TestInitReadsTask(t *testing.T) {
 				rt.Fatalf("got %q, want %q", got, c.want)
 			}
 		}
-		if dir := cString(im, uintptr(unsafe.Pointer(&im.msg[16]))); dir != "/work" {
+		if dir := cString(im, uintptr(unsafe.Pointer(&im.msg[taskHead]))); dir != "/work" {
 			rt.Fatalf("work folder %q", dir)
 		}
 	})
@@ -84,7 +78,7 @@ func TestInitReadsTask(t *testing.T) {
 
 // A message that is cut or damaged is refused, and never read beyond its end.
 func FuzzParse(f *testing.F) {
-	msg, err := encodeTask(Spec{Command: []string{"a", "b"}, Env: []string{"K=v"}, WorkDir: "/w"})
+	msg, err := encodeTask(Spec{Command: []string{"a", "b"}, Env: []string{"K=v"}, WorkDir: "/w"}, true)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -119,7 +113,7 @@ func testScript(t *testing.T, req request) ([]string, error) {
 	}
 	l := &launcher{im: testImage(t), filter: filter, lastCap: 40, ignored: []int{17}, landlock: 7, limits: taskLimits(),
 		base: base{dirs: []string{"/usr", "/etc", "/dev"}, links: map[string]string{"/bin": "usr/bin"}, masks: []string{"/proc/kcore"}, voids: []string{"/proc/acpi"}}}
-	return l.write(req, make([]int, 1+req.Cgroups+len(req.Mounts)))
+	return l.write(req, make([]int, 1+numStreams+req.Cgroups+len(req.Mounts)))
 }
 
 // The order in which walls go up matters.
@@ -133,7 +127,7 @@ func TestScriptOrder(t *testing.T) {
 		"keep the socket", "die with the launcher", "enter the cgroup", "unshare the cgroup namespace", "mount the root", "mount proc",
 		"mount /tmp", "attach the grant at /data", "pivot", "drop the old root", "make the root read-only", "bring lo up", "set user",
 		"unshare the user namespace", "forbid user namespaces below", "drop capabilities", "be undumpable", "set no_new_privs",
-		"allow changes in /data", "enforce the Landlock rules", "close the launcher's streams", "close everything else", "install the seccomp filter",
+		"allow changes in /data", "enforce the Landlock rules", "take the command's streams", "close everything else", "install the seccomp filter",
 	} {
 		at := slices.Index(names[last+1:], want)
 		if at < 0 {

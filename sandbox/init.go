@@ -21,9 +21,19 @@ func afterFork()
 //go:linkname afterForkInChild syscall.runtime_AfterForkInChild
 func afterForkInChild()
 
-// rawVfork makes a clone call with CLONE_VM and CLONE_VFORK. Its caller must not
-// return in the child.
-func rawVfork(trap, a1, a2, a3 uintptr) (r1, err uintptr)
+// rawClone makes a clone call that gives the child a stack of its own, on which
+// it runs childMain.
+func rawClone(trap, a1, a2, a3 uintptr, im *image) (r1, err uintptr)
+
+// childMain is the first function of a child that has a stack of its own.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func childMain(im *image) {
+	commandMain(im)
+}
 
 // cloneArgs is the kernel's struct clone_args, version 2.
 type cloneArgs struct {
@@ -121,43 +131,28 @@ func initMain(im *image) {
 	initTask(im)
 }
 
-// initTask receives the task, runs it and reports its end. When it exits, the
-// kernel kills everything in the pid namespace: daemons, stopped processes and
-// whatever else the command left behind.
+// initTask makes the command's process, which waits for the task, and reports
+// its end. When it exits, the kernel kills everything in the pid namespace:
+// daemons, stopped processes and whatever else the command left behind.
 //
 //go:nosplit
 //go:noinline
 //go:norace
 //go:nocheckptr
 func initTask(im *image) {
-	im.iov = [2]uintptr{uintptr(unsafe.Pointer(&im.msg)), msgSize}
-	im.hdr.iov, im.hdr.iovlen = uintptr(unsafe.Pointer(&im.iov)), 1
-	im.hdr.control, im.hdr.controllen = uintptr(unsafe.Pointer(&im.control)), unsafe.Sizeof(im.control)
-	n, e := sys(unix.SYS_RECVMSG, initSock, uintptr(unsafe.Pointer(&im.hdr)), unix.MSG_CMSG_CLOEXEC)
-	if e != 0 || n == 0 {
-		exit(0) // the node changed its mind or died
-	}
-	if !parse(im, n) {
-		say(im, reportExecFailed, stageMessage, syscall.EBADMSG)
-		exit(121)
-	}
 	// The child borrows our memory until it executes the command or exits: no
-	// page tables are copied, and its failure is found here.
-	pid, errno := rawVfork(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_PIDFD, 0, uintptr(unsafe.Pointer(&im.pidfd)))
+	// page tables are copied, and its failure is found here. It is made before
+	// the task comes, so that a warm start waits for no fork; with CLONE_VFORK we
+	// would sleep in a state that counts as load.
+	stack := uintptr(unsafe.Pointer(&im.stack)) + unsafe.Sizeof(im.stack)
+	pid, errno := rawClone(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_VM|unix.CLONE_PIDFD, stack, uintptr(unsafe.Pointer(&im.pidfd)), im)
 	if errno != 0 {
 		say(im, reportExecFailed, stageFork, syscall.Errno(errno))
 		exit(121)
 	}
-	if pid == 0 {
-		execTask(im)
-	}
 	// Only the command may hold the streams, or the node never sees their end.
 	sys(unix.SYS_CLOSE_RANGE, 0, 2, 0)
-	if im.failure[1] != 0 {
-		say(im, reportExecFailed, im.failure[0], syscall.Errno(im.failure[1]))
-		exit(121)
-	}
-	sendStarted(im)
+	sendCommand(im)
 	sys(unix.SYS_CLOSE, uintptr(im.pidfd), 0, 0)
 	for {
 		w, _, e := syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&im.status)), 0, uintptr(unsafe.Pointer(&im.usage)), 0, 0)
@@ -170,6 +165,13 @@ func initTask(im *image) {
 		if w == pid {
 			break
 		}
+	}
+	switch {
+	case im.failure[0] == stageGone:
+		exit(0) // the node changed its mind or died
+	case im.failure[1] != 0:
+		say(im, reportExecFailed, im.failure[0], syscall.Errno(im.failure[1]))
+		exit(121)
 	}
 	im.report.Status = im.status
 	im.report.User = im.usage[0]*1e6 + im.usage[1]
@@ -200,19 +202,40 @@ func leftBehind(im *image) int32 {
 	return leftPerhaps
 }
 
-// execTask is the command's process between vfork and exec.
+// commandMain is the command's process until it executes the command. Of the
+// image it uses what the init does not.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func commandMain(im *image) {
+	sys(unix.SYS_SETSID, 0, 0, 0)
+	sys(unix.SYS_WRITE, initSock, uintptr(unsafe.Pointer(&im.ready)), unsafe.Sizeof(im.ready))
+	n, e := sys(unix.SYS_READ, initSock, uintptr(unsafe.Pointer(&im.msg)), msgSize)
+	switch {
+	case e != 0 || n == 0:
+		im.failure[0] = stageGone
+	case !parse(im, n):
+		im.failure[0], im.failure[1] = stageMessage, int32(syscall.EBADMSG)
+	default:
+		execTask(im)
+	}
+	exit(127)
+}
+
+// execTask returns when the command cannot be executed.
 //
 //go:nosplit
 //go:noinline
 //go:norace
 //go:nocheckptr
 func execTask(im *image) {
-	sys(unix.SYS_SETSID, 0, 0, 0)
-	for fd := uintptr(0); fd < 3; fd++ {
-		sys(unix.SYS_FCNTL, fd, unix.F_SETFD, 0) // received close-on-exec
+	if head := (*[taskHead / 4]uint32)(unsafe.Pointer(&im.msg)); head[4]&taskJoined != 0 {
+		sys(unix.SYS_DUP3, 1, 2, 0)
 	}
 	im.failure[0] = stageWorkDir
-	_, e := sys(unix.SYS_CHDIR, uintptr(unsafe.Pointer(&im.msg[16])), 0, 0)
+	_, e := sys(unix.SYS_CHDIR, uintptr(unsafe.Pointer(&im.msg[taskHead])), 0, 0)
 	if e == 0 {
 		im.failure[0] = stageExec
 		e = syscall.ENOENT
@@ -228,27 +251,23 @@ func execTask(im *image) {
 		}
 	}
 	im.failure[1] = int32(e)
-	exit(127)
 }
 
-// parse finds the strings in a message of n bytes and checks that three
-// descriptors came with it and became 0, 1 and 2.
+// parse finds the strings in a message of n bytes.
 //
 //go:nosplit
 //go:noinline
 //go:norace
 //go:nocheckptr
 func parse(im *image, n uintptr) bool {
-	head := (*[4]uint32)(unsafe.Pointer(&im.msg))
-	fds := (*[3]int32)(unsafe.Pointer(&im.control[unix.SizeofCmsghdr]))
-	if n < 17 || n > msgSize || uintptr(head[3]) != n || im.msg[n-1] != 0 ||
-		im.hdr.controllen < unix.SizeofCmsghdr+12 || fds[0] != 0 || fds[1] != 1 || fds[2] != 2 {
+	head := (*[taskHead / 4]uint32)(unsafe.Pointer(&im.msg))
+	if n <= taskHead || n > msgSize || uintptr(head[3]) != n || im.msg[n-1] != 0 {
 		return false
 	}
 	if head[0] > maxCandidates || head[1] > maxCommand || head[2] > maxEnv {
 		return false
 	}
-	at := uintptr(16)
+	at := uintptr(taskHead)
 	for at < n && im.msg[at] != 0 { // the work folder
 		at++
 	}
@@ -276,19 +295,20 @@ func parse(im *image, n uintptr) bool {
 	return at == n
 }
 
-// sendStarted reports the start and passes the command's pidfd, with which the
-// node can send it a signal.
+// sendCommand passes the pidfd of the command's process, with which the node can
+// send it a signal.
 //
 //go:nosplit
 //go:noinline
 //go:norace
 //go:nocheckptr
-func sendStarted(im *image) {
-	im.report.Kind, im.report.Step, im.report.Errno = reportStarted, 0, 0
+func sendCommand(im *image) {
+	im.report.Kind, im.report.Step, im.report.Errno = reportCommand, 0, 0
 	im.iov = [2]uintptr{uintptr(unsafe.Pointer(&im.report)), unsafe.Sizeof(im.report)}
+	im.hdr.iov, im.hdr.iovlen = uintptr(unsafe.Pointer(&im.iov)), 1
 	c := (*unix.Cmsghdr)(unsafe.Pointer(&im.control))
 	c.Len, c.Level, c.Type = unix.SizeofCmsghdr+4, unix.SOL_SOCKET, unix.SCM_RIGHTS
 	*(*int32)(unsafe.Pointer(&im.control[unix.SizeofCmsghdr])) = im.pidfd
-	im.hdr.flags, im.hdr.controllen = 0, unix.SizeofCmsghdr+8
+	im.hdr.control, im.hdr.controllen = uintptr(unsafe.Pointer(&im.control)), unix.SizeofCmsghdr+8
 	sys(unix.SYS_SENDMSG, initSock, uintptr(unsafe.Pointer(&im.hdr)), 0)
 }

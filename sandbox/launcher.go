@@ -189,7 +189,7 @@ var offNamespaces = map[uint64]control{unix.CLONE_NEWNET: ctlNet, unix.CLONE_NEW
 
 // start forks an init and returns its pidfd.
 func (l *launcher) start(req request, fds []int) (int, error) {
-	if len(fds) != 1+req.Cgroups+len(req.Mounts) || req.UID <= 0 {
+	if len(fds) != 1+numStreams+req.Cgroups+len(req.Mounts) || req.UID <= 0 {
 		return -1, fmt.Errorf("request with %d descriptors and user %d does not fit", len(fds), req.UID)
 	}
 	if _, err := l.write(req, fds); err != nil {
@@ -224,7 +224,7 @@ func (l *launcher) attach(req request, fds []int) error {
 // explain names a step of the script that a request leads to: the report of an
 // init has only its number.
 func (l *launcher) explain(req request) (string, error) {
-	write, fds := l.write, 1+req.Cgroups+len(req.Mounts)
+	write, fds := l.write, 1+numStreams+req.Cgroups+len(req.Mounts)
 	if req.Kind == kindAttach {
 		write, fds = l.writeAttach, 2+len(req.Mounts)
 	}

@@ -91,8 +91,11 @@ func testNothingLeaks(t *testing.T, r *Runtime) {
 		t.Errorf("ended by %v", ends)
 	}
 	eventually(t, fmt.Sprintf("as before: %+v", before), func() bool {
+		r.mu.Lock()
+		living := len(r.living)
+		r.mu.Unlock()
 		now := count(t, r)
-		return now.fds <= before.fds && now.mounts == before.mounts && now.children <= before.children && now.launcherFDs <= before.launcherFDs && now.goroutines <= before.goroutines
+		return living == 0 && now.fds <= before.fds && now.mounts == before.mounts && now.children <= before.children && now.launcherFDs <= before.launcherFDs && now.goroutines <= before.goroutines
 	})
 	if r.warmSize == 0 {
 		if n, err := r.RemoveStale(); n != 0 || err != nil {

@@ -338,7 +338,7 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, out Streams) (*Sandbox, 
 	if err != nil {
 		return nil, err
 	}
-	task, err := encodeTask(spec)
+	task, err := encodeTask(spec, same(out.Stdout, out.Stderr))
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,8 @@ const plain = unix.MS_NOSUID | unix.MS_NODEV
 // names of the steps.
 func (l *launcher) write(req request, fds []int) ([]string, error) {
 	s := newScript(l.im, req.Off, thenTask)
-	sock, cgroups, mounts := fds[0], fds[1:1+req.Cgroups], fds[1+req.Cgroups:]
+	sock, streams, rest := fds[0], fds[1:1+numStreams], fds[1+numStreams:]
+	cgroups, mounts := rest[:req.Cgroups], rest[req.Cgroups:]
 	s.do("keep the socket", unix.SYS_DUP3, sock, initSock, unix.O_CLOEXEC)
 	s.do("die with the launcher", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 	s.cgroups(cgroups)
@@ -87,7 +88,9 @@ func (l *launcher) write(req request, fds []int) ([]string, error) {
 	s.group = 0
 	s.landlock(l.landlock, req)
 	s.do("start a session", unix.SYS_SETSID)
-	s.do("close the launcher's streams", unix.SYS_CLOSE_RANGE, 0, 2, 0)
+	for i, fd := range streams { // in the place of the launcher's own
+		s.do("take the command's streams", unix.SYS_DUP3, fd, i, 0)
+	}
 	s.group = ctlFDs
 	s.do("close everything else", unix.SYS_CLOSE_RANGE, initSock+1, int(^uint32(0)), 0)
 	s.group = 0

@@ -124,12 +124,12 @@ func TestEncodeTask(t *testing.T) {
 		for i, v := range rapid.SliceOfN(text, 0, 50).Draw(t, "env") {
 			s.Env = append(s.Env, fmt.Sprintf("K%d=%s", i, v))
 		}
-		b, err := encodeTask(s)
+		b, err := encodeTask(s, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := slices.Concat([]string{"/w"}, candidates("p", s.Env), s.Command, s.Env)
-		if got := strings.Split(string(b[16:len(b)-1]), "\x00"); !slices.Equal(got, want) {
+		if got := strings.Split(string(b[taskHead:len(b)-1]), "\x00"); !slices.Equal(got, want) {
 			t.Fatalf("got %q, want %q", got, want)
 		}
 	})

@@ -32,31 +32,65 @@ type stream struct {
 	err  error // of the writer; read after done
 }
 
-// openStream returns the end for the command. That is a pipe even when nobody
-// listens: the command shall hold no descriptor on a mount of the host, not
-// even of its /dev/null.
-func openStream(name string, w io.Writer, uid int) (*stream, *os.File, error) {
-	if w == nil {
-		w = io.Discard
+// openStreams makes the command's streams and returns its ends. An output is a
+// pipe even when nobody listens: the command shall hold no descriptor on a mount
+// of the host, not even of its /dev/null.
+func (c *cell) openStreams() (theirs []*os.File, err error) {
+	if c.stdin, err = newStdin(); err != nil {
+		return nil, err
 	}
+	in, err := unix.FcntlInt(c.stdin.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("share stdin with the command: %w", err)
+	}
+	theirs = append(theirs, os.NewFile(uintptr(in), "stdin"))
+	for i, name := range outputNames {
+		r, w, err := openOutput(name, c.rt.uidBase+c.uid)
+		if err != nil {
+			return theirs, err
+		}
+		c.outputs[i] = r
+		theirs = append(theirs, w)
+	}
+	return theirs, nil
+}
+
+var outputNames = [2]string{"stdout", "stderr"}
+
+func openOutput(name string, uid int) (r, w *os.File, err error) {
 	// Not os.Pipe: it would make the command's end non-blocking too.
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
 	}
-	pw := os.NewFile(uintptr(p[1]), name)
-	err := unix.SetNonblock(p[0], true)
+	w = os.NewFile(uintptr(p[1]), name)
+	err = unix.SetNonblock(p[0], true)
 	if err == nil {
 		// Programs open /dev/stderr: the pipe must belong to them.
 		err = unix.Fchown(p[1], uid, uid)
 	}
 	if err != nil {
 		unix.Close(p[0])
-		pw.Close()
+		w.Close()
 		return nil, nil, fmt.Errorf("give %s to the task's user: %w", name, err)
 	}
-	r := os.NewFile(uintptr(p[0]), name)
-	return &stream{name: name, r: r, w: w, done: make(chan struct{})}, pw, nil
+	return os.NewFile(uintptr(p[0]), name), w, nil
+}
+
+// carry returns the streams from the cell's outputs to the writers.
+func (c *cell) carry(out Streams) (streams []*stream) {
+	writers := [2]io.Writer{out.Stdout, out.Stderr}
+	for i, w := range writers {
+		if i == 1 && same(out.Stdout, out.Stderr) {
+			c.outputs[1].Close()
+			break
+		}
+		if w == nil {
+			w = io.Discard
+		}
+		streams = append(streams, &stream{name: outputNames[i], r: c.outputs[i], w: w, done: make(chan struct{})})
+	}
+	return streams
 }
 
 // same says whether both outputs go to one writer: then one pipe keeps their
@@ -131,9 +165,9 @@ func join(a, b string) string {
 	return a + "; " + b
 }
 
-// openStdin returns input as a sealed file in memory: no goroutine has to feed
-// it, and it ends where it ends.
-func openStdin(input []byte) (*os.File, error) {
+// newStdin makes a file in memory for the input: no goroutine has to feed it,
+// and it ends where it ends.
+func newStdin() (*os.File, error) {
 	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
 		fd, err = unix.MemfdCreate("stdin", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -141,16 +175,21 @@ func openStdin(input []byte) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make stdin: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "stdin")
-	if _, err = f.Write(input); err == nil {
-		_, err = f.Seek(0, io.SeekStart)
+	return os.NewFile(uintptr(fd), "stdin"), nil
+}
+
+// fillStdin writes the input, past the position that the command shares, and
+// seals it.
+func (c *cell) fillStdin(input []byte) error {
+	var err error
+	if len(input) > 0 {
+		_, err = c.stdin.WriteAt(input, 0)
 	}
 	if err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+		_, err = unix.FcntlInt(c.stdin.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("fill stdin: %w", err)
+		return fmt.Errorf("fill stdin: %w", err)
 	}
-	return f, nil
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"syscall"
 	"time"
 
@@ -62,10 +61,6 @@ func (s *Sandbox) watch() {
 	s.mu.Lock()
 	why := s.why
 	s.ended = true
-	if s.command != nil {
-		s.command.Close()
-		s.command = nil
-	}
 	if s.stopped != nil {
 		s.stopped.Stop()
 	}
@@ -141,10 +136,6 @@ func (s *Sandbox) reports() (report, error) {
 			}
 			return rep, err
 		}
-		if rep.Kind == reportStarted && fd >= 0 {
-			s.commandRuns(os.NewFile(uintptr(fd), "command"))
-			continue
-		}
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -154,15 +145,6 @@ func (s *Sandbox) reports() (report, error) {
 			s.mu.Unlock()
 			return rep, nil
 		}
-	}
-}
-
-func (s *Sandbox) commandRuns(pidfd *os.File) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.command = pidfd
-	if s.pending != 0 {
-		s.signalCommand(s.pending)
 	}
 }
 
@@ -282,14 +264,11 @@ func (s *Sandbox) Stop(reason EndReason, grace time.Duration) {
 		s.why = reason
 	}
 	s.stopped = time.AfterFunc(grace, func() { s.Kill(reason) })
-	if s.command != nil {
-		s.signalCommand(unix.SIGTERM)
-	} else {
-		s.pending = unix.SIGTERM
-	}
+	s.signalCommand(unix.SIGTERM)
 }
 
-// signalCommand is called with mu held.
+// signalCommand sends a signal to the command's process group. If that process
+// is about to execute the command, it dies as the command would.
 func (s *Sandbox) signalCommand(sig unix.Signal) {
 	err := signalFD(s.command, sig, unix.PIDFD_SIGNAL_PROCESS_GROUP)
 	if errors.Is(err, unix.EINVAL) {

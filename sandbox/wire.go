@@ -15,8 +15,8 @@ import (
 // environment or a byte of input.
 
 // request asks the launcher for one init. Its descriptors are, in order: the
-// init's end of its socket, Cgroups cgroup.procs files, one mount per entry of
-// Mounts.
+// init's end of its socket, the command's three streams, Cgroups cgroup.procs
+// files, one mount per entry of Mounts.
 type request struct {
 	Kind     string        `json:"kind"`
 	UID      int           `json:"uid"` // within the launcher's user namespace, never 0
@@ -37,8 +37,11 @@ const (
 	kindSandbox = "sandbox" // an init; answered with its pidfd
 	kindOwner   = "owner"   // a user namespace for an idmapped mount; answered with it
 	kindHold    = "hold"    // the deadline of every sandbox
-	kindAttach  = "attach"  // grants for a waiting init; its pidfd comes in the place of the cgroups
+	kindAttach  = "attach"  // grants for a waiting init; its pidfd comes in the place of streams and cgroups
 )
+
+// numStreams are a command's descriptors.
+const numStreams = 3
 
 type mountTarget struct {
 	Target   string `json:"target"`
@@ -58,9 +61,9 @@ const maxControlMessage = 640 << 10
 
 // Kinds of report.
 const (
-	reportReady      = 1 + iota // policy is in force; waiting for the task
+	reportReady      = 1 + iota // policy is in force; the command's process waits for the task
 	reportSetup                 // a step of the script failed: Step, Errno
-	reportStarted               // the command runs; its pidfd comes along
+	reportCommand               // the pidfd of the command's process; comes beside reportReady
 	reportExecFailed            // Step is the stage, Errno
 	reportExited                // Status, usage
 )
@@ -71,9 +74,9 @@ const (
 	stageFork
 	stageWorkDir
 	stageExec
+	stageGone // no task came; not reported
 )
 
-// report is what an init says, in host byte order.
 // The step of reportExited: whether the command left processes behind.
 const (
 	leftPerhaps = iota
@@ -84,6 +87,7 @@ const (
 // looking; the kernel reaps the rest.
 const maxZombies = 4096
 
+// report is what an init says, in host byte order.
 type report struct {
 	Kind   int32
 	Step   int32
@@ -109,13 +113,23 @@ const maxCandidates = 64
 
 const defaultPath = "/usr/local/bin:/usr/bin:/bin"
 
-// encodeTask lays out the message for an init: four counts, then the work
-// folder, the candidates for the program, arguments and environment, each ended
-// by NUL. The init walks it without copying.
-func encodeTask(s Spec) ([]byte, error) {
+// The head of a task message are three counts, its length, and flags.
+const (
+	taskHead   = 5 * 4
+	taskJoined = 1 // stderr goes where stdout goes
+)
+
+// encodeTask lays out the message for an init: the head, then the work folder,
+// the candidates for the program, arguments and environment, each ended by NUL.
+// It is walked without copying.
+func encodeTask(s Spec, joined bool) ([]byte, error) {
 	cands := candidates(s.Command[0], s.Env)
-	b := make([]byte, 16, 4096)
-	for i, n := range []int{len(cands), len(s.Command), len(s.Env), 0} {
+	flags := 0
+	if joined {
+		flags = taskJoined
+	}
+	b := make([]byte, taskHead, 4096)
+	for i, n := range []int{len(cands), len(s.Command), len(s.Env), 0, flags} {
 		binary.NativeEndian.PutUint32(b[4*i:], uint32(n))
 	}
 	b = append(append(b, s.WorkDir...), 0)
