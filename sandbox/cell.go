@@ -27,6 +27,7 @@ type cell struct {
 	command *os.File    // pidfd of the command's process
 	stdin   *os.File    // the command has it too
 	outputs [2]*os.File // our ends of stdout and stderr
+	inputs  [2]*os.File // the command's ends
 
 	scratch *os.File // the folder's mount, to see at the end whether it is full
 }
@@ -83,7 +84,6 @@ func (c *cell) open(ctx context.Context, name string, lim Limits, g grants) erro
 	}
 	req.Cgroups = len(procs)
 	streams, err := c.openStreams()
-	defer closeFiles(streams)
 	if err != nil {
 		return err
 	}
@@ -284,7 +284,7 @@ func (c *cell) dispose() {
 		}
 		c.pidfd.Close()
 	}
-	closeFiles([]*os.File{c.conn, c.command, c.stdin, c.outputs[0], c.outputs[1], c.scratch})
+	closeFiles(append([]*os.File{c.conn, c.command, c.stdin, c.scratch}, slices.Concat(c.outputs[:], c.inputs[:])...))
 	if c.group != nil {
 		if err := c.group.Remove(); err != nil {
 			c.rt.log.Error("cgroup of an ended sandbox stays", "error", err)

@@ -221,9 +221,9 @@ func suits(spec Spec) bool {
 	return spec.Scratch == nil || allowed(spec.Scratch.Target)
 }
 
-// take returns a warm cell that suits the spec, or nil.
+// take returns a warm cell that suits the spec, or nil. Its caller wakes the
+// filler when the task is on its way.
 func (p *pool) take(spec Spec) *cell {
-	defer p.wake()
 	if !suits(spec) {
 		return nil
 	}

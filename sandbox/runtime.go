@@ -349,6 +349,14 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, out Streams) (*Sandbox, 
 	if err := r.reserve(ctx, s); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if spec.proof() {
+			return
+		}
+		if p := r.warm(); p != nil {
+			p.wake()
+		}
+	}()
 	err = s.open(ctx, spec, out, task)
 	if errors.Is(err, errLauncherDied) || err != nil && s.warm && retryCold(ctx, err) {
 		// The launcher may have died while nobody looked; and whatever is wrong

@@ -18,8 +18,6 @@ const (
 	drainTime = 5 * time.Second
 )
 
-var errLate = fmt.Errorf("%s after the end it was not read to its end, or somebody outside holds it open", drainTime/2)
-
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copySize); return &b }}
 
 // stream carries one output from the command's pipe to a writer. Its goroutine
@@ -35,24 +33,20 @@ type stream struct {
 // openStreams makes the command's streams and returns its ends. An output is a
 // pipe even when nobody listens: the command shall hold no descriptor on a mount
 // of the host, not even of its /dev/null.
+//
+// We keep those ends too: their last close would wake us when the command ends,
+// and have us compete for the processor with the init that is to say how.
 func (c *cell) openStreams() (theirs []*os.File, err error) {
 	if c.stdin, err = newStdin(); err != nil {
 		return nil, err
 	}
-	in, err := unix.FcntlInt(c.stdin.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("share stdin with the command: %w", err)
-	}
-	theirs = append(theirs, os.NewFile(uintptr(in), "stdin"))
 	for i, name := range outputNames {
-		r, w, err := openOutput(name, c.rt.uidBase+c.uid)
+		c.outputs[i], c.inputs[i], err = openOutput(name, c.rt.uidBase+c.uid)
 		if err != nil {
-			return theirs, err
+			return nil, err
 		}
-		c.outputs[i] = r
-		theirs = append(theirs, w)
 	}
-	return theirs, nil
+	return []*os.File{c.stdin, c.inputs[0], c.inputs[1]}, nil
 }
 
 var outputNames = [2]string{"stdout", "stderr"}
@@ -82,7 +76,7 @@ func (c *cell) carry(out Streams) (streams []*stream) {
 	writers := [2]io.Writer{out.Stdout, out.Stderr}
 	for i, w := range writers {
 		if i == 1 && same(out.Stdout, out.Stderr) {
-			c.outputs[1].Close()
+			closeFiles([]*os.File{c.outputs[1], c.inputs[1]})
 			break
 		}
 		if w == nil {
@@ -100,26 +94,22 @@ func same(a, b io.Writer) (equal bool) {
 	return a != nil && a == b
 }
 
-// run copies until the end. After the writer failed it goes on reading, so that
-// the command does not hang on a full pipe.
+// run copies until finish tells it that no more comes. After the writer failed
+// it goes on reading, so that the command does not hang on a full pipe.
 func (s *stream) run() {
 	defer close(s.done)
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	for {
 		n, err := s.r.Read(*buf)
-		if n > 0 && s.err == nil {
-			if m, werr := s.w.Write((*buf)[:n]); werr != nil {
-				s.err = werr
-			} else if m < n {
-				s.err = io.ErrShortWrite
-			}
-		}
-		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				err = errLate
-			}
-			if !errors.Is(err, io.EOF) && s.err == nil {
+		s.write((*buf)[:n])
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.drain(*buf)
+			return
+		default:
+			if s.err == nil && !errors.Is(err, io.EOF) {
 				s.err = err
 			}
 			return
@@ -127,16 +117,51 @@ func (s *stream) run() {
 	}
 }
 
-// finish waits for the copies after the attempt is over. A pipe can stay open
-// where the command passed it to a process outside, through a socket in a
-// granted folder: what does not come in time is given up.
+// write passes on what was read, unless the writer has failed.
+func (s *stream) write(b []byte) {
+	if len(b) == 0 || s.err != nil {
+		return
+	}
+	if n, err := s.w.Write(b); err != nil {
+		s.err = err
+	} else if n < len(b) {
+		s.err = io.ErrShortWrite
+	}
+}
+
+// drain takes what is left in the pipe when its writers are gone. Where the
+// command passed its end to a process outside, through a socket in a granted
+// folder, it may never run dry.
+func (s *stream) drain(buf []byte) {
+	rc, err := s.r.SyscallConn()
+	if err != nil {
+		return
+	}
+	for begun := time.Now(); time.Since(begun) < drainTime/2; {
+		n := 0
+		// Not written in there: a writer that hangs would hold up the close.
+		err := rc.Control(func(fd uintptr) {
+			for {
+				if n, err = unix.Read(int(fd), buf); !errors.Is(err, unix.EINTR) {
+					return
+				}
+			}
+		})
+		if err != nil || n <= 0 {
+			return
+		}
+		s.write(buf[:n])
+	}
+}
+
+// finish waits for the copies after the attempt is over.
 func finish(streams []*stream) (message string) {
+	for _, s := range streams {
+		_ = s.r.SetReadDeadline(time.Unix(1, 0))
+	}
 	limit := time.NewTimer(drainTime)
 	defer limit.Stop()
 	late := false
-	for _, s := range streams {
-		_ = s.r.SetReadDeadline(time.Now().Add(drainTime / 2))
-	}
 	for _, s := range streams {
 		if !late {
 			select {
@@ -153,7 +178,6 @@ func finish(streams []*stream) (message string) {
 		default:
 			message = join(message, fmt.Sprintf("%s was cut off: its reader took nothing for %s", s.name, drainTime))
 		}
-		s.r.Close()
 	}
 	return message
 }

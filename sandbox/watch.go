@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -46,8 +47,8 @@ func (s *Sandbox) watch() {
 	if s.limits.anyIO() {
 		s.group.ReleaseIO()
 	}
-	// Alone, the init has nothing left to do but exit: nobody needs to wait for
-	// that. Otherwise the kernel kills whatever the command left, and the pidfd
+	// Alone, the init waits for its end, and nobody needs to wait for that.
+	// Otherwise the kernel kills whatever the command left, and the pidfd
 	// is readable when all of it is gone.
 	if alone := err == nil && last.Kind == reportExited && last.Step == leftNothing; !alone {
 		if werr := waitGone(s.pidfd); werr != nil {
@@ -86,8 +87,9 @@ func (s *Sandbox) watch() {
 		}
 	}
 	close(s.done)
-	// What is left: the init's last moments with its mounts, and empty cgroups,
-	// whose removal takes as long as a whole short life. Close waits for it.
+	runtime.Gosched() // to whoever waits for it
+	// What is left: the init with its mounts, and empty cgroups, whose removal
+	// takes longer than a whole short life. Close waits for it.
 	s.dispose()
 	s.rt.release(s)
 }

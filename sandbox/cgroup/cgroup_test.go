@@ -206,14 +206,14 @@ func TestLimits(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	v2 := Group{dirs: []groupDir{group(t, 2, []string{Memory, CPU, PIDs}, "cpu.stat=usage_usec 1500\nuser_usec 1\n", "memory.peak=4096\n",
-		"memory.events=low 0\noom 2\noom_kill 3\noom_group_kill 1\n", "pids.events=max 5\n")}}
-	want := Usage{CPU: 1500 * time.Microsecond, MemoryPeakBytes: 4096, OOMKills: 3, PIDsRefused: 5}
+		"memory.events=low 0\noom 2\noom_kill 3\noom_group_kill 1\n")}}
+	want := Usage{CPU: 1500 * time.Microsecond, MemoryPeakBytes: 4096, OOMKills: 3}
 	if got := v2.Usage(); got != want {
 		t.Errorf("v2: %+v", got)
 	}
 	v1 := Group{dirs: []groupDir{
 		group(t, 1, []string{Memory}, "memory.max_usage_in_bytes=4096\n", "memory.oom_control=oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
-		group(t, 1, []string{CPU, CPUAcct}, "cpuacct.usage=1500000\n"), group(t, 1, []string{PIDs}, "pids.events=max 5\n"),
+		group(t, 1, []string{CPU, CPUAcct}, "cpuacct.usage=1500000\n"),
 	}}
 	if got := v1.Usage(); got != want {
 		t.Errorf("v1: %+v", got)

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,7 +33,6 @@ type Usage struct {
 	CPU             time.Duration
 	MemoryPeakBytes int64
 	OOMKills        int64
-	PIDsRefused     int64 // forks refused by the pids limit
 }
 
 // Group is one attempt's directories, one per hierarchy.
@@ -222,9 +222,6 @@ func (g *Group) Usage() Usage {
 		if d.has(Memory) {
 			d.memory(&u)
 		}
-		if d.has(PIDs) {
-			u.PIDsRefused, _ = d.field("pids.events", "max")
-		}
 	}
 	return u
 }
@@ -240,27 +237,48 @@ func (d groupDir) memory(u *Usage) {
 }
 
 func (d groupDir) number(file string) (int64, bool) {
-	b, err := os.ReadFile(filepath.Join(d.path, file))
+	var buf [counterSize]byte
+	b, err := readFile(filepath.Join(d.path, file), buf[:])
 	if err != nil {
 		return 0, false
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
 	return n, err == nil
 }
 
 // field reads one line "name number" of a flat keyed file.
 func (d groupDir) field(file, name string) (int64, bool) {
-	b, err := os.ReadFile(filepath.Join(d.path, file))
+	var buf [counterSize]byte
+	b, err := readFile(filepath.Join(d.path, file), buf[:])
 	if err != nil {
 		return 0, false
 	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 2 && f[0] == name {
-			n, err := strconv.ParseInt(f[1], 10, 64)
+	for line := range bytes.Lines(b) {
+		key, value, ok := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
+		if ok && string(key) == name {
+			n, err := strconv.ParseInt(string(value), 10, 64)
 			return n, err == nil
 		}
 	}
 	return 0, false
+}
+
+// counterSize is more than any file of counters that is read here.
+const counterSize = 4096
+
+// readFile is os.ReadFile for a small file of the kernel: in one read, without the
+// poller, which would double the system calls. A result waits for these.
+func readFile(file string, buf []byte) ([]byte, error) {
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return nil, &os.PathError{Op: "read", Path: file, Err: err}
+	}
+	return buf[:n], nil
 }
 
 // KillAll kills every process in the group.
