@@ -20,14 +20,15 @@ const (
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copySize); return &b }}
 
-// stream carries one output from the command's pipe to a writer. Its goroutine
-// owns the read end and the writer until done is closed.
+// stream carries one output from the command's pipe to a writer. Whoever has put
+// a value into busy owns the pipe's content, the writer and err.
 type stream struct {
 	name string
 	r    *os.File
 	w    io.Writer
-	done chan struct{}
-	err  error // of the writer; read after done
+	busy chan struct{} // holds one
+	over chan struct{} // closed when it is nobody's any more
+	err  error         // of the writer
 }
 
 // openStreams makes the command's streams and returns its ends. An output is a
@@ -82,7 +83,7 @@ func (c *cell) carry(out Streams) (streams []*stream) {
 		if w == nil {
 			w = io.Discard
 		}
-		streams = append(streams, &stream{name: outputNames[i], r: c.outputs[i], w: w, done: make(chan struct{})})
+		streams = append(streams, &stream{name: outputNames[i], r: c.outputs[i], w: w, busy: make(chan struct{}, 1), over: make(chan struct{})})
 	}
 	return streams
 }
@@ -94,32 +95,49 @@ func same(a, b io.Writer) (equal bool) {
 	return a != nil && a == b
 }
 
-// run copies until finish tells it that no more comes. After the writer failed
-// it goes on reading, so that the command does not hang on a full pipe.
+// run copies until finish has been there and the pipe's end is closed. After the writer failed it goes on
+// reading, so that the command does not hang on a full pipe.
 func (s *stream) run() {
-	defer close(s.done)
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
-	for {
-		n, err := s.r.Read(*buf)
-		s.write((*buf)[:n])
-		switch {
-		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			s.drain(*buf)
-			return
-		default:
-			if s.err == nil && !errors.Is(err, io.EOF) {
-				s.err = err
+	rc, err := s.r.SyscallConn()
+	for err == nil {
+		var buf *[]byte
+		n := 0
+		// What is taken from the pipe is in someone's hands at any time.
+		err = rc.Read(func(fd uintptr) bool {
+			select {
+			case s.busy <- struct{}{}:
+			case <-s.over:
+				return false // the close is on its way
 			}
-			return
+			buf = copyBuffers.Get().(*[]byte)
+			if n = readSome(fd, *buf); n > 0 {
+				return true
+			}
+			copyBuffers.Put(buf)
+			<-s.busy
+			return false
+		})
+		if err == nil {
+			s.write((*buf)[:n])
+			copyBuffers.Put(buf)
+			<-s.busy
+		}
+	}
+}
+
+// readSome returns how much it read without waiting.
+func readSome(fd uintptr, buf []byte) int {
+	for {
+		n, err := unix.Read(int(fd), buf)
+		if !errors.Is(err, unix.EINTR) {
+			return max(n, 0)
 		}
 	}
 }
 
 // write passes on what was read, unless the writer has failed.
 func (s *stream) write(b []byte) {
-	if len(b) == 0 || s.err != nil {
+	if s.err != nil {
 		return
 	}
 	if n, err := s.w.Write(b); err != nil {
@@ -132,54 +150,62 @@ func (s *stream) write(b []byte) {
 // drain takes what is left in the pipe when its writers are gone. Where the
 // command passed its end to a process outside, through a socket in a granted
 // folder, it may never run dry.
-func (s *stream) drain(buf []byte) {
+func (s *stream) drain() {
 	rc, err := s.r.SyscallConn()
 	if err != nil {
 		return
 	}
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
 	for begun := time.Now(); time.Since(begun) < drainTime/2; {
 		n := 0
 		// Not written in there: a writer that hangs would hold up the close.
-		err := rc.Control(func(fd uintptr) {
-			for {
-				if n, err = unix.Read(int(fd), buf); !errors.Is(err, unix.EINTR) {
-					return
-				}
-			}
-		})
-		if err != nil || n <= 0 {
+		if err := rc.Control(func(fd uintptr) { n = readSome(fd, *buf) }); err != nil || n == 0 {
 			return
 		}
-		s.write(buf[:n])
+		s.write((*buf)[:n])
 	}
 }
 
-// finish waits for the copies after the attempt is over.
+// finish takes the rest of the streams after the attempt is over. Their
+// goroutines, which would have to be woken for it, are not asked.
 func finish(streams []*stream) (message string) {
-	for _, s := range streams {
-		_ = s.r.SetReadDeadline(time.Unix(1, 0))
-	}
 	limit := time.NewTimer(drainTime)
 	defer limit.Stop()
 	late := false
 	for _, s := range streams {
-		if !late {
-			select {
-			case <-s.done:
-			case <-limit.C:
-				late = true
-			}
-		}
-		select {
-		case <-s.done:
-			if s.err != nil {
-				message = join(message, fmt.Sprintf("%s was cut off: %v", s.name, s.err))
-			}
-		default:
-			message = join(message, fmt.Sprintf("%s was cut off: its reader took nothing for %s", s.name, drainTime))
+		cut := s.finish(limit.C, &late)
+		if cut != "" {
+			message = join(message, fmt.Sprintf("%s was cut off: %s", s.name, cut))
 		}
 	}
 	return message
+}
+
+func (s *stream) finish(limit <-chan time.Time, late *bool) (cut string) {
+	defer close(s.over)
+	mine := false // and for ever: nobody else reads any more
+	select {
+	case s.busy <- struct{}{}:
+		mine = true
+	default:
+		if *late {
+			break
+		}
+		select {
+		case s.busy <- struct{}{}:
+			mine = true
+		case <-limit:
+			*late = true
+		}
+	}
+	if !mine {
+		return fmt.Sprintf("its reader took nothing for %s", drainTime)
+	}
+	if s.drain(); s.err != nil {
+		return s.err.Error()
+	}
+	return ""
 }
 
 func join(a, b string) string {

@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,6 +49,7 @@ type groupDir struct {
 	path        string
 	controllers []string
 	mount       string
+	counters    map[string]int // descriptors, by file
 }
 
 func (d groupDir) has(c string) bool { return slices.Contains(d.controllers, c) }
@@ -66,6 +66,7 @@ func (m *Manager) Create(id string, io bool) (*Group, error) {
 		if err := os.Mkdir(dir.path, 0o755); err != nil {
 			return nil, errors.Join(fmt.Errorf("make cgroup: %w", err), g.Remove())
 		}
+		dir.openCounters()
 		g.dirs = append(g.dirs, dir)
 	}
 	return g, nil
@@ -236,51 +237,6 @@ func (d groupDir) memory(u *Usage) {
 	u.OOMKills, _ = d.field("memory.oom_control", "oom_kill")
 }
 
-func (d groupDir) number(file string) (int64, bool) {
-	var buf [counterSize]byte
-	b, err := readFile(filepath.Join(d.path, file), buf[:])
-	if err != nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
-	return n, err == nil
-}
-
-// field reads one line "name number" of a flat keyed file.
-func (d groupDir) field(file, name string) (int64, bool) {
-	var buf [counterSize]byte
-	b, err := readFile(filepath.Join(d.path, file), buf[:])
-	if err != nil {
-		return 0, false
-	}
-	for line := range bytes.Lines(b) {
-		key, value, ok := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
-		if ok && string(key) == name {
-			n, err := strconv.ParseInt(string(value), 10, 64)
-			return n, err == nil
-		}
-	}
-	return 0, false
-}
-
-// counterSize is more than any file of counters that is read here.
-const counterSize = 4096
-
-// readFile is os.ReadFile for a small file of the kernel: in one read, without the
-// poller, which would double the system calls. A result waits for these.
-func readFile(file string, buf []byte) ([]byte, error) {
-	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: file, Err: err}
-	}
-	defer unix.Close(fd)
-	n, err := unix.Read(fd, buf)
-	if err != nil {
-		return nil, &os.PathError{Op: "read", Path: file, Err: err}
-	}
-	return buf[:n], nil
-}
-
 // KillAll kills every process in the group.
 func (g *Group) KillAll() {
 	for _, d := range g.dirs {
@@ -296,6 +252,7 @@ func (g *Group) KillAll() {
 func (g *Group) Remove() error {
 	var errs []error
 	for _, d := range g.dirs {
+		d.closeCounters()
 		errs = append(errs, removeDir(d.path, true))
 	}
 	return errors.Join(errs...)
