@@ -90,7 +90,7 @@ func (c *launcherClient) run(cl class, theirs *os.File, uidBase, uidCount int, w
 	cmd := &exec.Cmd{
 		Path:       fmt.Sprintf("/proc/self/fd/%d", self.Fd()),
 		Args:       []string{launcherName},
-		Env:        append(cl.environment(), "GOMAXPROCS=1", "GOTRACEBACK=single", weakerEnv+"="+strings.Join(weaker, ",")),
+		Env:        append(cl.environment(), "GOMAXPROCS=1", "GOTRACEBACK=single", withoutRseq, weakerEnv+"="+strings.Join(weaker, ",")),
 		Dir:        "/",
 		Stderr:     os.Stderr,
 		ExtraFiles: []*os.File{theirs},
@@ -116,6 +116,11 @@ func (c *launcherClient) run(cl class, theirs *os.File, uidBase, uidCount int, w
 	started <- nil
 	_ = cmd.Wait()
 }
+
+// withoutRseq keeps a C library, with which the race detector is linked for
+// example, from having the kernel write into its threads' memory: inits inherit
+// the request, but not the memory.
+const withoutRseq = "GLIBC_TUNABLES=glibc.pthread.rseq=0"
 
 // openSelf opens this program for execution such that nothing can write to it
 // through the descriptor that /proc/<pid>/exe becomes (CVE-2019-5736): a

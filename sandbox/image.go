@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -32,29 +34,33 @@ type step struct {
 // run the garbage collector's write barrier, and the child of a raw fork has no
 // garbage collector to talk to.
 type image struct {
-	clone  cloneArgs
+	// The script. A child reads it and leaves it alone, so that all of them
+	// share its pages.
 	then   uintptr // what follows the steps
 	nsteps uintptr
 	steps  [maxSteps]step
-	regs   [numRegs]uintptr
 	nodata uintptr
 	data   [dataSize]byte
 
-	pidfd int32 // written by clone3 in the launcher, by clone in the init
+	clone cloneArgs
 
 	// What follows is written by the init.
-	control [64]byte // 16 bytes of header and a descriptor
-	iov     [2]uintptr
-	hdr     msghdr
-	report  report
-	status  int32
-	usage   [18]int64 // struct rusage
+	initStack [stackSize]byte
+	tls       [2 * tlsOffset]byte
+	regs      [numRegs]uintptr
+	pidfd     int32    // also by clone3 in the launcher
+	control   [64]byte // 16 bytes of header and a descriptor
+	iov       [2]uintptr
+	hdr       msghdr
+	report    report
+	status    int32
+	usage     [18]int64 // struct rusage
 
 	// What follows is written by the command's process, which shares the init's
 	// memory until it executes the command.
+	stack   [stackSize]byte
 	failure [2]int32 // stage and errno
 	ready   report
-	stack   [stackSize]byte
 	cands   [maxCandidates + 1]uintptr
 	argv    [maxCommand + 1]uintptr
 	envv    [maxEnv + 1]uintptr
@@ -89,10 +95,15 @@ func newImage() (*image, error) {
 	return im, nil
 }
 
+// usualSteps is more than a script without grants has.
+const usualSteps = 256
+
 // script writes steps into an image. It remembers the first overflow, so that
 // callers check once.
 type script struct {
 	im    *image
+	then  uintptr
+	steps []step
 	group control // of the steps that follow
 	off   control // groups that a test switched off
 	names []string
@@ -107,9 +118,22 @@ const (
 )
 
 func newScript(im *image, off control, then uintptr) *script {
-	im.then, im.nsteps, im.nodata = then, 0, 0
-	im.regs = [numRegs]uintptr{}
-	return &script{im: im, off: off}
+	im.nodata = 0
+	return &script{im: im, then: then, off: off, steps: make([]step, 0, usualSteps), names: make([]string, 0, usualSteps)}
+}
+
+// end puts the steps into the image and returns their names.
+func (s *script) end() ([]string, error) {
+	if s.full {
+		return nil, errors.New("the sandbox's setup does not fit into its image: fewer or shorter grants")
+	}
+	for i, st := range s.steps {
+		if s.im.steps[i] != st { // see bytes
+			s.im.steps[i] = st
+		}
+	}
+	s.im.then, s.im.nsteps = s.then, uintptr(len(s.steps))
+	return s.names, nil
 }
 
 // bytes copies b into the image and returns its address.
@@ -120,9 +144,14 @@ func (s *script) bytes(b []byte) uintptr {
 		s.full = true
 		return 0
 	}
-	copy(s.im.data[at:], b)
-	s.im.data[at+uintptr(len(b))] = 0
-	s.im.nodata = at + uintptr(len(b)) + 1
+	end := at + uintptr(len(b))
+	// One script is much like the last: what is not written is not copied, for
+	// the children have these pages too.
+	if !bytes.Equal(s.im.data[at:end], b) || s.im.data[end] != 0 {
+		copy(s.im.data[at:], b)
+		s.im.data[end] = 0
+	}
+	s.im.nodata = end + 1
 	return uintptr(unsafe.Pointer(&s.im.data[at]))
 }
 
@@ -133,15 +162,15 @@ type reg uint8
 
 // do appends a step. Arguments are uintptr, int, string (its address) or reg.
 func (s *script) do(name string, trap uintptr, args ...any) *step {
-	if s.im.nsteps >= maxSteps {
+	if len(s.steps) >= maxSteps {
 		s.full = true
 		return &step{}
 	}
 	if s.group != 0 && s.off&s.group != 0 {
 		return &step{}
 	}
-	st := &s.im.steps[s.im.nsteps]
-	*st = step{trap: trap, id: uint16(len(s.names))}
+	s.steps = append(s.steps, step{trap: trap, id: uint16(len(s.names))})
+	st := &s.steps[len(s.steps)-1]
 	for i, a := range args {
 		switch v := a.(type) {
 		case uintptr:
@@ -157,7 +186,6 @@ func (s *script) do(name string, trap uintptr, args ...any) *step {
 		}
 	}
 	s.names = append(s.names, name)
-	s.im.nsteps++
 	return st
 }
 

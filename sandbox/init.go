@@ -12,27 +12,28 @@ import (
 // nosplit and touches only its image; nothing allocates, nothing stores a Go
 // pointer. All decisions were taken before the fork, by the script's writer.
 
-//go:linkname beforeFork syscall.runtime_BeforeFork
-func beforeFork()
+// cloneChild makes a clone call that gives the child a stack of its own, on
+// which it runs main, the address of initMain or commandMain. It returns what the
+// kernel does, errors as negative numbers.
+func cloneChild(trap, a1, a2, a3, main uintptr, im *image) uintptr
 
-//go:linkname afterFork syscall.runtime_AfterFork
-func afterFork()
-
-//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
-func afterForkInChild()
-
-// rawClone makes a clone call that gives the child a stack of its own, on which
-// it runs childMain.
-func rawClone(trap, a1, a2, a3 uintptr, im *image) (r1, err uintptr)
-
-// childMain is the first function of a child that has a stack of its own.
+// address of the code of a function.
 //
 //go:nosplit
-//go:noinline
 //go:norace
 //go:nocheckptr
-func childMain(im *image) {
-	commandMain(im)
+func address(f func(*image)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
+
+// cloned splits the result of a clone call.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func cloned(r uintptr) (pid uintptr, e syscall.Errno) {
+	if n := int(r); n < 0 {
+		return 0, syscall.Errno(-n)
+	}
+	return r, 0
 }
 
 // cloneArgs is the kernel's struct clone_args, version 2.
@@ -43,36 +44,26 @@ type cloneArgs struct {
 // initSock is the descriptor of the init's socket after the script ran.
 const initSock = 3
 
-// forkInit clones and returns the child's pid. The child never returns: it runs
-// the image.
-//
-//go:noinline
-//go:norace
-//go:nocheckptr
-func forkInit(im *image) (int, syscall.Errno) {
-	growStack() // the child must not need more than we have
-	syscall.ForkLock.Lock()
-	beforeFork() // no signal may reach a handler in the child
-	pid, _, e := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&im.clone)), unsafe.Sizeof(im.clone), 0)
-	if e != 0 || pid != 0 {
-		afterFork()
-		syscall.ForkLock.Unlock()
-		return int(pid), e
+// forkInit clones a process that runs the image, and returns its pid. The child
+// has next to nothing of this one: a stack and thread-local memory in the image,
+// no signal handlers, and of memory what shedMemory leaves.
+func forkInit(im *image, flags uint64) (int, syscall.Errno) {
+	im.clone = cloneArgs{
+		flags:      flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_SETTLS,
+		pidfd:      uint64(uintptr(unsafe.Pointer(&im.pidfd))),
+		exitSignal: uint64(unix.SIGCHLD),
+		stack:      uint64(uintptr(unsafe.Pointer(&im.initStack))),
+		stackSize:  uint64(unsafe.Sizeof(im.initStack)),
+		tls:        uint64(uintptr(unsafe.Pointer(&im.tls))) + tlsOffset,
 	}
-	afterForkInChild()
-	initMain(im)
-	return 0, 0
+	pid, e := cloned(cloneChild(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&im.clone)), unsafe.Sizeof(im.clone), 0, address(initMain), im))
+	return int(pid), e
 }
 
-var opaqueZero int
-
-// growStack makes the stack large enough for a chain of nosplit calls.
-//
-//go:noinline
-func growStack() byte {
-	var b [16 << 10]byte
-	return b[opaqueZero]
-}
+// tlsOffset is where within its memory a thread pointer of Go points: on amd64
+// the running goroutine's address is just below it. It is loaded after a call of
+// assembly, and nothing here looks at it.
+const tlsOffset = 256
 
 //go:nosplit
 //go:norace
@@ -107,12 +98,13 @@ func say(im *image, kind int32, step int32, e syscall.Errno) {
 func initMain(im *image) {
 	for i := uintptr(0); i < im.nsteps && i < maxSteps; i++ {
 		s := &im.steps[i]
-		for j := range s.args {
+		a := s.args // changing the step itself would copy its page
+		for j := range a {
 			if r := s.regs[j]; r != 0 {
-				s.args[j] = im.regs[r&(numRegs-1)]
+				a[j] = im.regs[r&(numRegs-1)]
 			}
 		}
-		r, _, e := syscall.RawSyscall6(s.trap, s.args[0], s.args[1], s.args[2], s.args[3], s.args[4], s.args[5])
+		r, _, e := syscall.RawSyscall6(s.trap, a[0], a[1], a[2], a[3], a[4], a[5])
 		if e != 0 && !s.soft {
 			say(im, reportSetup, int32(s.id), e)
 			exit(120)
@@ -145,9 +137,9 @@ func initTask(im *image) {
 	// the task comes, so that a warm start waits for no fork; with CLONE_VFORK we
 	// would sleep in a state that counts as load.
 	stack := uintptr(unsafe.Pointer(&im.stack)) + unsafe.Sizeof(im.stack)
-	pid, errno := rawClone(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_VM|unix.CLONE_PIDFD, stack, uintptr(unsafe.Pointer(&im.pidfd)), im)
+	pid, errno := cloned(cloneChild(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_VM|unix.CLONE_PIDFD, stack, uintptr(unsafe.Pointer(&im.pidfd)), address(commandMain), im))
 	if errno != 0 {
-		say(im, reportExecFailed, stageFork, syscall.Errno(errno))
+		say(im, reportExecFailed, stageFork, errno)
 		exit(121)
 	}
 	// Only the command may hold the streams, or the node never sees their end.

@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -87,7 +86,7 @@ func (l *launcher) prepare() error {
 	// default back in their script.
 	signal.Ignore(unix.SIGCHLD)
 	l.ignored = append(l.ignored, int(unix.SIGCHLD))
-	return nil
+	return shedMemory(l.im)
 }
 
 // taskFiles is how many descriptors a process of a task may have.
@@ -239,13 +238,7 @@ func (l *launcher) explain(req request) (string, error) {
 }
 
 func (l *launcher) clone(flags uint64) (pid, pidfd int, err error) {
-	// All in the image: an address within a Go stack is wrong once it grew.
-	l.im.clone = cloneArgs{
-		flags:      flags | unix.CLONE_PIDFD,
-		pidfd:      uint64(uintptr(unsafe.Pointer(&l.im.pidfd))),
-		exitSignal: uint64(unix.SIGCHLD),
-	}
-	pid, e := forkInit(l.im)
+	pid, e := forkInit(l.im, flags)
 	if e != 0 {
 		return 0, -1, fmt.Errorf("clone3 into new namespaces: %w", e)
 	}
@@ -259,7 +252,9 @@ func (l *launcher) ownerNamespace(req request) (int, error) {
 	if req.OwnerUID == 0 || req.OwnerGID == 0 || req.UID <= 0 {
 		return -1, errors.New("root's files cannot be mapped")
 	}
-	newScript(l.im, 0, thenHold) // no steps: the child waits
+	if _, err := newScript(l.im, 0, thenHold).end(); err != nil { // no steps: the child waits
+		return -1, err
+	}
 	pid, pidfd, err := l.clone(unix.CLONE_NEWUSER)
 	if err != nil {
 		return -1, err

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -115,13 +114,6 @@ func (l *launcher) writeAttach(req request, fds []int) ([]string, error) {
 	return s.end()
 }
 
-func (s *script) end() ([]string, error) {
-	if s.full {
-		return nil, errors.New("the sandbox's setup does not fit into its image: fewer or shorter grants")
-	}
-	return s.names, nil
-}
-
 // cgroups enters the groups first, so that all memory that follows is theirs,
 // and hides the path above them.
 func (s *script) cgroups(fds []int) {
@@ -137,6 +129,7 @@ func (s *script) cgroups(fds []int) {
 }
 
 func (s *script) signals(ignored []int) {
+	s.do("unblock all signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, s.bytes(make([]byte, 8)), 0, 8)
 	for _, sig := range ignored {
 		// struct sigaction of the kernel: handler (SIG_DFL is 0), flags, restorer, mask
 		s.do("restore signal", unix.SYS_RT_SIGACTION, sig, s.bytes(make([]byte, 32)), 0, 8)
@@ -239,8 +232,6 @@ func (s *script) loopback() {
 func (s *script) identity(uid, lastCap int) {
 	s.group = ctlUser
 	s.do("set group", unix.SYS_SETRESGID, uid, uid, uid)
-	s.dropBounding(lastCap)
-	s.group = ctlUser
 	s.do("set user", unix.SYS_SETRESUID, uid, uid, uid)
 	// Files in /proc/self belong to root while a process is not dumpable.
 	s.do("be dumpable for the maps", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
