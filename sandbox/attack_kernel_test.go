@@ -254,7 +254,7 @@ func probeLeaks(paths []string) {
 	f, err := os.Open("/proc/self/pagemap")
 	entry := make([]byte, 8)
 	if err == nil {
-		_, err = f.ReadAt(entry, int64(address(page))/int64(os.Getpagesize())*8)
+		_, err = f.ReadAt(entry, int64(addressOf(page))/int64(os.Getpagesize())*8)
 	}
 	zeros("/proc/self/pagemap", entry[:6], err, func(s string) bool { return strings.Trim(s, "\x00") == "" })
 }

@@ -182,7 +182,7 @@ const (
 func messageQueue(flags int) error {
 	name := append([]byte("holdfast-meet"), 0)
 	attr := [8]int64{0, 1, 64} // one message of 64 bytes: within the limit of the user
-	_, _, e := unix.Syscall6(unix.SYS_MQ_OPEN, address(name), uintptr(flags), 0o666, uintptr(unsafe.Pointer(&attr)), 0, 0)
+	_, _, e := unix.Syscall6(unix.SYS_MQ_OPEN, addressOf(name), uintptr(flags), 0o666, uintptr(unsafe.Pointer(&attr)), 0, 0)
 	if e != 0 {
 		return e
 	}

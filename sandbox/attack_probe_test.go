@@ -45,7 +45,7 @@ func tellCall(what string, trap uintptr, args ...uintptr) (uintptr, bool) {
 	return r, true
 }
 
-func address(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
+func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
 
 func cstring(s string) uintptr { return uintptr(unsafe.Pointer(&append([]byte(s), 0)[0])) }
 

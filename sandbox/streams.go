@@ -18,6 +18,8 @@ const (
 	drainTime = 5 * time.Second
 )
 
+var errLate = fmt.Errorf("%s after the end it was not read to its end, or somebody outside holds it open", drainTime/2)
+
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copySize); return &b }}
 
 // stream carries one output from the command's pipe to a writer. Whoever has put
@@ -164,6 +166,9 @@ func (s *stream) drain() {
 			return
 		}
 		s.write((*buf)[:n])
+	}
+	if s.err == nil {
+		s.err = errLate
 	}
 }
 
