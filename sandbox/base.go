@@ -152,6 +152,17 @@ func etc(b *base) error {
 			return err
 		}
 	}
+	for _, pattern := range etcCopied {
+		found, err := filepath.Glob(b.root + "/etc/" + pattern)
+		if err != nil {
+			return err
+		}
+		for _, from := range found {
+			if err := copySmall(from, filepath.Join(dir, filepath.Base(from))); err != nil {
+				return err
+			}
+		}
+	}
 	b.dirs = append(b.dirs, "/etc")
 	return selfBind(dir)
 }
