@@ -3,9 +3,11 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,6 +102,24 @@ func TestAttackDescriptorRing(t *testing.T) {
 	})
 }
 
+// What a kernel counts for the whole machine, or for the host's root too.
+func TestAttackSharedCounters(t *testing.T) {
+	attack{
+		probe: "counters",
+		held:  []string{"watchers EMFILE", "watches ENOSPC", "aio ENOSYS", "mqueue EMFILE"},
+		twins: []twin{
+			{ctlSeccomp, []string{"aio ok"}},
+			{ctlLimits, []string{"watchers ok", "watches ok", "mqueue EACCES|ok"}}, // Landlock's word
+		},
+	}.run(t)
+	// Huge pages are the machine's, and charged to nobody. There may be none here.
+	t.Run("huge_pages", func(t *testing.T) {
+		t.Run("mmap", asked(strconv.Itoa(unix.SYS_MMAP), fmt.Sprintf("huge ENOMEM 0,4096,3,%d", unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_HUGETLB)).run)
+		t.Run("shmget", asked(strconv.Itoa(unix.SYS_SHMGET), fmt.Sprintf("huge ENOMEM 0,4096,%d", 0o4000|0o1600)).run)
+		t.Run("memfd", asked(strconv.Itoa(unix.SYS_MEMFD_CREATE), fmt.Sprintf("huge ENODEV 0,%d", unix.MFD_HUGETLB)).run)
+	})
+}
+
 // enoughDescriptors wants a machine on which the limit is not its own.
 func enoughDescriptors(t *testing.T) {
 	t.Helper()
@@ -111,9 +131,35 @@ func enoughDescriptors(t *testing.T) {
 
 func init() {
 	probes["descriptors"], probes["ring"], probes["rings-left"] = probeDescriptors, probeRing, probeRingsLeft
+	probes["counters"] = probeCounters
 }
 
-// count is how often something is to be done.
+// probeCounters takes a little more than a task may have, and little of what the
+// machine has.
+func probeCounters([]string) {
+	var err error
+	fd := -1
+	for range watchers + 1 {
+		var next int
+		if next, err = unix.InotifyInit1(unix.IN_CLOEXEC); err == nil {
+			fd = next
+		}
+	}
+	tell("watchers", err)
+	err = nil
+	for i := 0; i <= watches && err == nil; i++ {
+		name := fmt.Sprintf("/tmp/%d", i)
+		if err = os.WriteFile(name, nil, 0o600); err == nil {
+			_, err = unix.InotifyAddWatch(fd, name, unix.IN_ATTRIB)
+		}
+	}
+	tell("watches", err)
+	var context uintptr
+	tellCall("aio", unix.SYS_IO_SETUP, 16, uintptr(unsafe.Pointer(&context)))
+	tell("mqueue", messageQueue(unix.O_RDWR|unix.O_CREAT))
+}
+
+// counted is how often something is to be done.
 func counted(args []string) (n int) {
 	_, _ = fmt.Sscan(args[0], &n)
 	return n

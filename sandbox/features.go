@@ -103,7 +103,7 @@ func (h hostFacts) landlockRows(r *rows) {
 	}
 	r.add(NeedOptional, "landlock_scope", h.landlock >= 6, detail, "run Linux 6.12 or newer")
 	r.add(NeedNote, "landlock_network", h.landlock >= 4,
-		fmt.Sprintf("ABI %d, from 4 on; not used: it would deny a sandbox its own loopback, and the network namespace has nothing else", h.landlock), "")
+		fmt.Sprintf("ABI %d, from 4 on; a second wall for tasks without any network; for others not used: it would deny a sandbox its own loopback", h.landlock), "")
 }
 
 func (h hostFacts) mountRows(r *rows) {

@@ -72,6 +72,11 @@ func (l *launcher) prepare() error {
 		return err
 	}
 	l.limits = taskLimits()
+	if l.class.off&ctlLimits == 0 {
+		if err := limitWatches(); err != nil {
+			return err
+		}
+	}
 	if !told(abilityLandlock) {
 		if l.landlock = landlockABI(); l.landlock == 0 {
 			return errors.New("the kernel offers no Landlock")
@@ -98,7 +103,9 @@ func taskLimits() []rlimit {
 	want := []rlimit{
 		{unix.RLIMIT_NOFILE, taskFiles},
 		{unix.RLIMIT_MEMLOCK, 64 << 10},
-		{unix.RLIMIT_MSGQUEUE, 64 << 10},
+		// All sandboxes together count against the host's root here. Landlock lets
+		// nobody write to such a queue anyway.
+		{unix.RLIMIT_MSGQUEUE, 0},
 		{unix.RLIMIT_SIGPENDING, 1024},
 		{unix.RLIMIT_STACK, 8 << 20},
 		{unix.RLIMIT_RTPRIO, 0},

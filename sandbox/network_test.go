@@ -8,9 +8,10 @@ import (
 	"testing"
 )
 
-func TestNoNetwork(t *testing.T) { both(t, testNoNetwork) }
-
-func testNoNetwork(t *testing.T, r *Runtime) {
+// Where somebody listens on the host, and nothing gets there. The twin is the
+// same program outside.
+func TestAttackHostNetwork(t *testing.T) {
+	needRoot(t)
 	host, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -21,16 +22,22 @@ func testNoNetwork(t *testing.T, r *Runtime) {
 		t.Fatal(err)
 	}
 	defer abstract.Close()
-	o := probe(t, r, Spec{}, "dial", "tcp", host.Addr().String(), "unix", abstract.Addr().String(), "udp", "192.0.2.1:9", "tcp", "192.0.2.1:80")
-	wantExit(t, o, 0)
-	got := lines(o.stdout)
-	for l := range got {
-		if strings.HasSuffix(l, " ok") || strings.HasPrefix(l, "interface ") && l != "interface lo" {
-			t.Errorf("network: %s", l)
+	there := []string{"tcp", host.Addr().String(), "unix", abstract.Addr().String()}
+	both(t, func(t *testing.T, r *Runtime) {
+		o := probe(t, r, Spec{}, "dial", append(there, "udp", "192.0.2.1:9", "tcp", "192.0.2.1:80")...)
+		wantExit(t, o, 0)
+		got := lines(o.stdout)
+		for l := range got {
+			if strings.HasSuffix(l, " ok") || strings.HasPrefix(l, "interface ") && l != "interface lo" {
+				t.Errorf("network: %s", l)
+			}
 		}
-	}
-	if !got["interface lo"] {
-		t.Errorf("lo is missing: %s", o)
+		if !got["interface lo"] {
+			t.Errorf("lo is missing: %s", o)
+		}
+	})
+	if o := onHost(t, "dial", there...); strings.Count(o.stdout, " ok\n") != 2 {
+		t.Errorf("outside it should get to both: %s", o)
 	}
 }
 

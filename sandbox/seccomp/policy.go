@@ -45,6 +45,7 @@ const (
 	typeMask    = 0xf // of a socket's type: SOCK_NONBLOCK and SOCK_CLOEXEC are above
 	sockPacket  = 10  // SOCK_PACKET
 	prSchedCore = 62  // PR_SCHED_CORE
+	shmHugeTLB  = 0o4000
 )
 
 // bridges are the requests at which the kernel loads the module of bridges or
@@ -71,6 +72,13 @@ func taskRules() map[string]Rule {
 		// handler on the host. Pretend that the change worked.
 		"setrlimit": {Checks: []Check{when(Errno(0), is(0, low, unix.RLIMIT_CORE))}, Default: RetAllow},
 		"prlimit64": {Checks: []Check{when(Errno(0), is(1, low, unix.RLIMIT_CORE), not(2, ^uint64(0), 0))}, Default: RetAllow},
+
+		// The pool of huge pages is the machine's, and charged to no group: a task
+		// would take it from the database that it was set up for. The errors are
+		// those of a machine that has none.
+		"mmap":         {Checks: []Check{when(RetAllow, is(3, unix.MAP_HUGETLB, 0))}, Default: Errno(unix.ENOMEM)},
+		"shmget":       {Checks: []Check{when(RetAllow, is(2, shmHugeTLB, 0))}, Default: Errno(unix.ENOMEM)},
+		"memfd_create": {Checks: []Check{when(RetAllow, is(1, unix.MFD_HUGETLB, 0))}, Default: Errno(unix.ENODEV)},
 
 		"socket": sockets(),
 		// Its two ends are made before the kernel asks whether the family can

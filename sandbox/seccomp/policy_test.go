@@ -84,6 +84,13 @@ func TestTaskPolicy(t *testing.T) {
 		{"no randomisation", unix.SYS_PERSONALITY, []uint64{0x40000}, eperm},
 		{"core scheduling", unix.SYS_PRCTL, []uint64{unix.PR_SCHED_CORE, 1}, Errno(unix.EINVAL)},
 		{"dumpable", unix.SYS_PRCTL, []uint64{unix.PR_SET_DUMPABLE}, RetAllow},
+		{"memory", unix.SYS_MMAP, []uint64{0, 4096, 3, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS}, RetAllow},
+		{"huge memory", unix.SYS_MMAP, []uint64{0, 4096, 3, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_HUGETLB}, Errno(unix.ENOMEM)},
+		{"huge segment", unix.SYS_SHMGET, []uint64{0, 4096, 0o4600}, Errno(unix.ENOMEM)},
+		{"segment", unix.SYS_SHMGET, []uint64{0, 4096, 0o1600}, RetAllow},
+		{"huge file", unix.SYS_MEMFD_CREATE, []uint64{0, unix.MFD_HUGETLB | unix.MFD_CLOEXEC}, Errno(unix.ENODEV)},
+		{"file in memory", unix.SYS_MEMFD_CREATE, []uint64{0, unix.MFD_CLOEXEC}, RetAllow},
+		{"asynchronous IO", unix.SYS_IO_SETUP, []uint64{1}, enosys},
 		{"a call of the future", 900, nil, enosys},
 	} {
 		if got := v.call(t, p.Arch, c.n, c.args...); got != c.want {

@@ -89,6 +89,7 @@ func TestTableAgainstMoby(t *testing.T) {
 		adjtimex clock_adjtime
 		epoll_ctl_old epoll_wait_old get_thread_area set_thread_area
 		fanotify_mark name_to_handle_at
+		io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit
 		listmount statmount
 		memfd_secret
 		modify_ldt
