@@ -143,6 +143,17 @@ func (r *Runtime) hostTargets() (challenge, func(), error) {
 		}
 		c.Namespaces[ns] = own
 	}
+	l, err := r.launch()
+	if err != nil {
+		return c, nil, err
+	}
+	c.Launcher = map[string]string{}
+	for _, ns := range namespaces {
+		// Without CAP_SYS_PTRACE a node may not look; the comparison with its own is left.
+		if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", l.proc.Pid, ns)); err == nil && ns != "time" {
+			c.Launcher[ns] = theirs
+		}
+	}
 	hidden := []string{"/root", "/home", "/var", "/boot", "/sys", "/run", "/etc/shadow", "/etc/machine-id"}
 	if pid := os.Getpid(); pid > fewProcesses {
 		hidden = append(hidden, fmt.Sprintf("/proc/%d", pid))

@@ -38,6 +38,9 @@ func TestProveFindsWhatIsMissing(t *testing.T) {
 		"no_new_privs": {ctlNoNewPrivs | ctlSeccomp | ctlLandlock, "NoNewPrivs 0"},
 		"seccomp":      {ctlSeccomp, "system call mount"},
 		"limits":       {ctlCgroups, "memory"},
+		"rlimits":      {ctlLimits, "inotify"},
+		"pids":         {ctlPID, "pid namespace of all sandboxes"},
+		"ipc":          {ctlIPC, "ipc namespace of all sandboxes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := testRuntime(t, c.off)

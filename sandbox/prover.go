@@ -17,8 +17,9 @@ const proverName = "holdfast-sandbox-prover"
 type challenge struct {
 	Task       string            `json:"task"` // proveWalls, proveMemory or provePIDs
 	Namespaces map[string]string `json:"namespaces,omitempty"`
-	Hidden     []string          `json:"hidden,omitempty"` // host paths that must not exist
-	Dial       [][2]string       `json:"dial,omitempty"`   // listening on the host
+	Launcher   map[string]string `json:"launcher,omitempty"` // its namespaces: what is shared with it is shared by all sandboxes
+	Hidden     []string          `json:"hidden,omitempty"`   // host paths that must not exist
+	Dial       [][2]string       `json:"dial,omitempty"`     // listening on the host
 	// Unreachable are addresses of the host to which there must be no way.
 	Unreachable []string `json:"unreachable,omitempty"`
 	PIDs        []int    `json:"pids,omitempty"`   // of the host

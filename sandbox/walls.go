@@ -24,7 +24,7 @@ var walls = []struct {
 }{
 	{"identity", "have a capability, another user, or do without no_new_privs and seccomp", tryIdentity},
 	{"inheritance", "find descriptors or variables of the node", tryInheritance},
-	{"namespaces", "share a namespace with the node", tryNamespaces},
+	{"namespaces", "share a namespace with the node or with another sandbox", tryNamespaces},
 	{"user_namespaces", "make a user namespace below, to be root of it", tryUserNamespaces},
 	{"host_files", "see files of the host, by .., links and /proc", tryHostFiles},
 	{"host_processes", "see processes of the host", tryHostProcesses},
@@ -81,13 +81,15 @@ func tryInheritance(p *prover) {
 }
 
 func tryNamespaces(p *prover) {
-	for _, ns := range namespaces {
-		host, asked := p.Namespaces[ns]
-		if !asked {
-			continue
+	for whose, theirs := range map[string]map[string]string{"the node": p.Namespaces, "all sandboxes": p.Launcher} {
+		for _, ns := range namespaces {
+			id, asked := theirs[ns]
+			if !asked {
+				continue
+			}
+			own, err := os.Readlink("/proc/self/ns/" + ns)
+			p.tried(err != nil || own == id || own == "", "share the %s namespace of %s (%s, %v)", ns, whose, own, err)
 		}
-		own, err := os.Readlink("/proc/self/ns/" + ns)
-		p.tried(err != nil || own == host || own == "", "share the %s namespace of the node (%s, %v)", ns, own, err)
 	}
 }
 
@@ -140,7 +142,8 @@ func trySignals(p *prover) {
 	}
 	for _, pid := range pids {
 		if pid > 1 {
-			p.tried(unix.Kill(pid, 0) == nil && !own(pid), "send signals to process %d", pid)
+			// Even a refusal would tell that it is there.
+			p.tried(unix.Kill(pid, 0) != unix.ESRCH && !own(pid), "send signals to process %d", pid)
 		}
 	}
 	p.tried(unix.Kill(-1, 0) == nil, "send signals to all processes")
@@ -233,7 +236,7 @@ func covered(f *os.File) bool {
 func tryKernelMemory(p *prover) {
 	for _, path := range []string{
 		"/proc/kcore", "/proc/kmsg", "/proc/keys", "/proc/key-users", "/proc/timer_list", "/proc/sched_debug", "/proc/cmdline",
-		"/proc/kpagecount", "/proc/kpageflags", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/1/mem", "/dev/mem", "/dev/kmem", "/dev/port", "/dev/kmsg",
+		"/proc/interrupts", "/proc/sys/kernel/random/boot_id", "/proc/kpagecount", "/proc/kpageflags", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/1/mem", "/dev/mem", "/dev/kmem", "/dev/port", "/dev/kmsg",
 	} {
 		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {

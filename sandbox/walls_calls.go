@@ -61,7 +61,7 @@ func trySystemCalls(p *prover) {
 		{"settimeofday", unix.SYS_SETTIMEOFDAY}, {"clock_settime", unix.SYS_CLOCK_SETTIME}, {"adjtimex", unix.SYS_ADJTIMEX},
 		{"sethostname", unix.SYS_SETHOSTNAME}, {"setdomainname", unix.SYS_SETDOMAINNAME},
 		{"move_pages", unix.SYS_MOVE_PAGES}, {"migrate_pages", unix.SYS_MIGRATE_PAGES},
-		{"clone3", unix.SYS_CLONE3},
+		{"clone3", unix.SYS_CLONE3}, {"io_setup", unix.SYS_IO_SETUP},
 	} {
 		p.refused(c.name, c.trap, bad, bad, bad, bad, bad)
 	}
@@ -118,9 +118,16 @@ func tryLimits(p *prover) {
 	p.tried(err != nil || files.Max > taskFiles, "open %d files (%v)", files.Max, err)
 	_, _, e := syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&unix.Rlimit{Cur: taskFiles, Max: taskFiles + 1})), 0, 0, 0)
 	p.tried(e == 0, "raise a limit")
+	for n := 0; err == nil && n <= watchers; n++ {
+		var fd int
+		if fd, err = unix.InotifyInit1(unix.IN_CLOEXEC); err == nil {
+			defer unix.Close(fd)
+		}
+	}
+	p.tried(err == nil, "take the inotify instances of the host's root")
 }
 
-// tryLandlock counts how many more domains its thread can enter: the kernel
+// tryLandlock opens what only Landlock keeps closed, and counts how many more domains its thread can enter: the kernel
 // allows 16 on top of each other (64 before 5.19), and the sandbox's own is the
 // first.
 func tryLandlock(p *prover) {
@@ -128,6 +135,9 @@ func tryLandlock(p *prover) {
 		p.Skipped = "sandbox.allow_missing names it"
 		return
 	}
+	f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0)
+	p.tried(err == nil, "have the host's processes killed for memory before it")
+	f.Close()
 	type count struct {
 		n int
 		e syscall.Errno
