@@ -29,7 +29,7 @@ var Faults = []Fault{
 	{"kill-during", "process", "kill -9 at a moment of the node's own work", oneNode, 2 * sec,
 		[]Param{choice("moment", "what it is in the middle of", "append", "apply", "snapshot", "report")}, liveOnly, nil},
 	{"pause", "process", "SIGSTOP, and SIGCONT at the heal", oneOrMore, 3 * sec, nil, everywhere, nil},
-	{"freeze", "process", "the cgroup freezer: node and tasks stand still together", oneOrMore, 3 * sec, nil, liveOnly, []Need{NeedCgroup}},
+	{"freeze", "process", "the cgroup freezer: node and tasks stand still together", oneOrMore, 2 * sec, nil, liveOnly, []Need{NeedCgroup}},
 	{"restart-loop", "process", "kill -9 and start again, over and over", oneNode, 8 * sec,
 		[]Param{span("every", "1s", "from one kill to the next")}, everywhere, nil},
 	{"oom", "process", "the memory limit falls below what the node uses: the kernel kills it", oneNode, 3 * sec, nil, liveOnly, []Need{NeedCgroup}},
