@@ -62,6 +62,10 @@ func checkLeaks(j *judge) func() Verdict {
 					continue // it could not be seen
 				}
 				allowed := before + what.room
+				if what.perSocket > 0 {
+					extra := least(s.after, sockets) - max(0, most(s.before, sockets))
+					allowed += what.perSocket * max(0, extra)
+				}
 				if what.grows {
 					allowed = max(allowed, int(float64(before)*roomFactor))
 				}
@@ -80,14 +84,18 @@ var held = []struct {
 	of    func(history.Counts) int
 	room  int
 	grows bool
+	// perSocket is what each further connection may hold besides.
+	perSocket int
 }{
-	{"goroutines", func(c history.Counts) int { return c.Goroutines }, roomGoroutines, true},
-	{"descriptors", func(c history.Counts) int { return c.Descriptors }, roomDescriptors, true},
-	{"sockets", func(c history.Counts) int { return c.Sockets }, roomSockets, true},
-	{"processes", func(c history.Counts) int { return c.Processes }, roomKernel, false},
-	{"mounts", func(c history.Counts) int { return c.Mounts }, roomKernel, false},
-	{"cgroups", func(c history.Counts) int { return c.Cgroups }, roomKernel, false},
+	{"goroutines", func(c history.Counts) int { return c.Goroutines }, roomGoroutines, true, 4},
+	{"descriptors", func(c history.Counts) int { return c.Descriptors }, roomDescriptors, true, 0},
+	{"sockets", sockets, roomSockets, true, 0},
+	{"processes", func(c history.Counts) int { return c.Processes }, roomKernel, false, 0},
+	{"mounts", func(c history.Counts) int { return c.Mounts }, roomKernel, false, 0},
+	{"cgroups", func(c history.Counts) int { return c.Cgroups }, roomKernel, false, 0},
 }
+
+func sockets(c history.Counts) int { return c.Sockets }
 
 // most and least leave out what could not be seen; -1 if nothing could.
 func most(list []history.Counts, of func(history.Counts) int) int {

@@ -52,6 +52,7 @@ var stateExamples = []example{
 
 	{"no-leaks", "as before", Held, leaking(func(*history.Counts) {})},
 	{"no-leaks", "a few connections more", Held, leaking(func(c *history.Counts) { c.Goroutines += 50; c.Descriptors += 20 })},
+	{"no-leaks", "goroutines of those connections", Held, leaking(func(c *history.Counts) { c.Sockets += 200; c.Goroutines += 700 })},
 	{"no-leaks", "goroutines", Violated, leaking(func(c *history.Counts) { c.Goroutines = 400 })},
 	{"no-leaks", "descriptors", Violated, leaking(func(c *history.Counts) { c.Descriptors = 400 })},
 	{"no-leaks", "connections of clients that were cut off", Held, leaking(func(c *history.Counts) { c.Sockets += 500 })},
