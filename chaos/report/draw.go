@@ -54,10 +54,10 @@ func (t *timeline) draw() template.HTML {
 	c.y += space
 	c.row(lane{name: "no write acked", spans: t.gaps}, false)
 	c.y += space
-	c.curves("writes per second", []curve{{"acknowledged", "acked", t.acked}, {"refused", "refused", t.refused}, {"unknown", "unknown", t.lost}}, false)
-	c.curves("write latency, ms", []curve{{"max", "worst", t.worst}, {"p99", "p99", t.p99}, {"p50", "p50", t.p50}}, true)
-	c.curves("queue depth", []curve{{"queued", "queued", t.queued}}, false)
-	c.curves("leases (running)", []curve{{"running", "running", t.running}}, false)
+	c.curves("writes per second", []curve{{"acknowledged", "acked", t.acked, 0}, {"refused", "refused", t.refused, 0}, {"unknown", "unknown", t.lost, 0}}, false)
+	c.curves("write latency, ms", []curve{{"max", "worst", t.worst, bridgeWrites}, {"p99", "p99", t.p99, bridgeWrites}, {"p50", "p50", t.p50, bridgeWrites}}, true)
+	c.curves("queue depth", []curve{{"queued", "queued", t.queued, bridgeSamples}}, false)
+	c.curves("leases (running)", []curve{{"running", "running", t.running, bridgeSamples}}, false)
 	c.axis()
 	head := fmt.Sprintf(`<svg role="img" aria-label="The run on one time axis" viewBox="0 0 %d %.0f" width="100%%">`, drawWidth, c.y+4)
 	return template.HTML(head + c.b.String() + "</svg>") //nolint:gosec // every text in it is escaped
@@ -85,11 +85,18 @@ func (c *canvas) label(text string, y float64) {
 	c.f(`<text class="label" x="%d" y="%.1f">%s</text>`, labels-8, y, html.EscapeString(text))
 }
 
-// curve is one line of a plot.
+// curve is one line of a plot. It goes on over buckets without a value for at
+// most so long: nodes are asked more seldom than clients write.
 type curve struct {
 	name, class string
 	values      []float64
+	bridge      int64
 }
+
+const (
+	bridgeWrites  = 250e6
+	bridgeSamples = 3e9
+)
 
 // curves plots values on one scale, logarithmic if they span decades.
 func (c *canvas) curves(name string, list []curve, logarithmic bool) {
@@ -130,29 +137,29 @@ func (c *canvas) curves(name string, list []curve, logarithmic bool) {
 // line draws one curve; where nothing is known it is broken.
 func (c *canvas) line(l curve, base float64, height func(float64) float64) {
 	var path strings.Builder
-	pen := "M"
+	last := int64(-1)
 	for i, v := range l.values {
 		if math.IsNaN(v) {
-			// A bucket without a sample is no end of the line, several are.
-			if i > 0 && i+1 < len(l.values) && !math.IsNaN(l.values[i-1]) && !math.IsNaN(l.values[i+1]) {
-				continue
-			}
-			pen = "M"
 			continue
 		}
-		x := c.x(min(int64(i)*c.t.width+c.t.width/2, c.t.end))
-		fmt.Fprintf(&path, "%s%.1f %.1f", pen, x, base-height(v))
+		at := min(int64(i)*c.t.width+c.t.width/2, c.t.end)
+		pen := "L"
+		if last < 0 || at-last > max(l.bridge, c.t.width+1) {
+			pen = "M"
+		}
+		fmt.Fprintf(&path, "%s%.1f %.1f", pen, c.x(at), base-height(v))
 		if pen == "M" {
 			path.WriteString("h0.1") // a single point can be seen
 		}
-		pen = "L"
+		last = at
 	}
 	c.f(`<path class="line %s" d="%s"/>`, l.class, path.String())
 }
 
 func (c *canvas) axis() {
 	step := nice(float64(c.t.end) / 1e9 / 12)
-	for s := 0.0; s*1e9 <= float64(c.t.end); s += step {
+	for i := 0; float64(i)*step*1e9 <= float64(c.t.end); i++ {
+		s := float64(i) * step
 		x := c.x(int64(s * 1e9))
 		c.f(`<line class="tick" x1="%.1f" x2="%.1f" y1="0" y2="%.1f"/><text class="time" x="%.1f" y="%.1f">%s s</text>`, x, x, c.y-space+4, x, c.y, short(s))
 	}
@@ -173,6 +180,6 @@ func nice(v float64) float64 {
 	return 10 * power
 }
 
-func short(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+func short(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func seconds(ns int64) string { return fmt.Sprintf("%.3f s", float64(ns)/1e9) }

@@ -141,7 +141,17 @@ func TestTimeline(t *testing.T) {
 	if p := tl.p50[tl.bucket(1e9)]; p > 0 && p != 3 {
 		t.Errorf("the latency is drawn as %v ms, want 3", p)
 	}
+	// Samples come more seldom than buckets: their line goes on all the same,
+	// but for the three seconds without any.
 	page := written(t, r)
+	queue := page[strings.Index(page, `class="line queued" d="`):]
+	if pens := strings.Count(queue[:strings.Index(queue, "/>")], "M"); pens != 2 {
+		t.Errorf("the queue's line has %d parts, want one before the pause and one after it", pens)
+	}
+	latency := page[strings.Index(page, `class="line p50" d="`):]
+	if pens := strings.Count(latency[:strings.Index(latency, "/>")], "M"); pens != 2 {
+		t.Errorf("the latency's line has %d parts, want one before the pause and one after it", pens)
+	}
 	if !strings.Contains(page, "bound violated") {
 		t.Error("three seconds without a write are within a bound of one")
 	}
