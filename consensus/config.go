@@ -49,7 +49,10 @@ type Config struct {
 	// Health replaces what the leader measures itself (see Members).
 	Health func() map[string]Health
 
-	Now     func() time.Time      // time.Now
+	Now func() time.Time // time.Now
+	// Elapsed is a clock that nobody sets, and whose times compare with each
+	// other alone; nil is Now, whose monotonic part is one.
+	Elapsed func() time.Time
 	Metrics prometheus.Registerer // none
 	Logger  hclog.Logger          // none
 

@@ -80,6 +80,7 @@ func Open(cfg Config) (*Group, error) {
 	g.applier.onRestored.add(func(uint64) { inst.restored() })
 	g.link = newLink(&g.cfg, g.contacts, inst, g.applier.applied, g.overlap)
 	g.proposer = g.newProposer()
+	g.applier.onApplied.add(func(uint64, []fsm.Change) { g.proposer.witness() })
 	g.reader = &reader{g: g, wake: make(chan struct{}, 1)}
 	g.failover = newFailoverDriver(g)
 	g.link.ahead = g.failover.ahead
@@ -109,6 +110,7 @@ func Open(cfg Config) (*Group, error) {
 func (g *Group) newProposer() *proposer {
 	p := newProposer()
 	p.limits, p.encode, p.now, p.smNow = g.cfg.Proposer, g.cfg.EncodeBatch, g.cfg.Now, g.cfg.State.Now
+	p.elapsed = g.cfg.Elapsed
 	p.leader, p.metrics = g.notLeader, g.metrics
 	p.apply = func(entry []byte, term uint64) raft.ApplyFuture {
 		return releasable(g.raft.ApplyLog(raft.Log{Data: entry, Extensions: bind(term)}, 0), g.dead)

@@ -32,6 +32,7 @@ type proposer struct {
 	encode  func(int64, [][]byte) []byte
 	apply   func(entry []byte, term uint64) raft.ApplyFuture
 	now     func() time.Time
+	elapsed func() time.Time // a clock that nobody sets; nil is now
 	smNow   func() int64
 	leader  func() *NotLeaderError
 	onStuck func()        // raft refuses every entry, see transferStuckAfter
@@ -48,9 +49,7 @@ type proposer struct {
 	bytes    int    // of queue and late, guarded by mu
 	commands int    // of queue and late, guarded by mu
 
-	stampMu   sync.Mutex
-	lastStamp int64     // guarded by stampMu
-	stampedAt time.Time // guarded by stampMu: when lastStamp was that
+	stamps stamps
 }
 
 // gate says what becomes of proposals.
@@ -155,27 +154,6 @@ func (p *proposer) shut(g gate) {
 	}
 	p.mu.Unlock()
 	p.kick()
-}
-
-// stamp is the time of the next batch: the leader's clock, but never before
-// that of an earlier batch of this leader's. Just after an election it may be
-// before a batch of an earlier leader's that is not applied here yet; the state
-// takes the later of the two (see StateMachine).
-//
-// The obvious rule, the later of the clock and the latest stamp, stops the
-// state's time after a leader whose clock was an hour ahead: for that hour every
-// timer in the state stands still. So while the clock is behind, the time goes
-// on from the latest stamp, a tenth slower than the clock, until the two meet.
-func (p *proposer) stamp() int64 {
-	p.stampMu.Lock()
-	defer p.stampMu.Unlock()
-	now := p.now()
-	if applied := p.smNow(); applied > p.lastStamp || p.stampedAt.IsZero() {
-		p.lastStamp, p.stampedAt = applied, now
-	}
-	passed := max(0, now.Sub(p.stampedAt))
-	p.lastStamp, p.stampedAt = max(now.UnixNano(), p.lastStamp+int64(passed-passed/10)), now
-	return p.lastStamp
 }
 
 // run owns the entry in flight until the gate is stopped.

@@ -39,3 +39,114 @@ func TestStampGoesOnWhileTheClockIsBehind(t *testing.T) {
 		t.Errorf("stamp %v, want the clock's %v", time.Unix(0, got), clock)
 	}
 }
+
+// timers is a proposer's view of three clocks: the one that is set, the one
+// that nobody sets, and the state's.
+type timers struct {
+	p             *proposer
+	wall, elapsed time.Time
+	state         time.Time
+}
+
+func newTimers() *timers {
+	c := &timers{p: newProposer(), wall: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), elapsed: time.Unix(77, 0)}
+	c.p.now = func() time.Time { return c.wall }
+	c.p.elapsed = func() time.Time { return c.elapsed }
+	c.p.smNow = func() int64 {
+		if c.state.IsZero() {
+			return 0
+		}
+		return c.state.UnixNano()
+	}
+	return c
+}
+
+// pass lets time go by on every clock.
+func (c *timers) pass(d time.Duration) { c.wall, c.elapsed = c.wall.Add(d), c.elapsed.Add(d) }
+
+// lead stamps a batch and applies it.
+func (c *timers) lead() time.Time {
+	c.state = time.Unix(0, c.p.stamp()).UTC()
+	c.p.witness()
+	return c.state
+}
+
+// follow applies another leader's batch.
+func (c *timers) follow(stamp time.Time) {
+	c.state = stamp
+	c.p.witness()
+}
+
+func TestStampIgnoresAClockThatIsSetForward(t *testing.T) {
+	for name, before := range map[string]func(*timers){
+		"a leader's": func(c *timers) {
+			for range 5 {
+				c.lead()
+				c.pass(time.Second)
+			}
+		},
+		"a follower's that leads later": func(c *timers) {
+			for range 5 {
+				c.follow(c.wall)
+				c.pass(time.Second)
+			}
+		},
+		"a follower's while it follows": func(c *timers) {
+			c.follow(c.wall)
+			c.pass(time.Second)
+			real := c.wall
+			c.wall = c.wall.Add(time.Hour)
+			c.follow(real)
+			c.wall = real
+			c.pass(time.Second)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTimers()
+			before(c)
+			due := c.wall
+			c.wall = c.wall.Add(time.Hour)
+			for range 10 {
+				got := c.lead()
+				if ahead := got.Sub(due); ahead > 2*time.Second {
+					t.Fatalf("the state's time is %v ahead", ahead)
+				}
+				c.pass(time.Second)
+				due = due.Add(time.Second)
+			}
+			c.wall = due // it is set right
+			for range 20 {
+				c.pass(time.Second)
+				c.lead()
+			}
+			if off := c.wall.Sub(c.state); off < 0 || off > time.Second {
+				t.Errorf("the state's time is %v off once the clock is right", off)
+			}
+		})
+	}
+}
+
+func TestStampTakesTheClockAfterAnOutage(t *testing.T) {
+	c := newTimers()
+	c.lead()
+	again := newTimers() // the process starts anew, a night later
+	again.wall = c.wall.Add(8 * time.Hour)
+	for i := range 5 { // the log is replayed, faster than time passes
+		again.follow(c.wall.Add(time.Duration(i) * time.Minute))
+		again.pass(time.Millisecond)
+	}
+	if got := again.lead(); !got.Equal(again.wall) {
+		t.Errorf("the state's time is %v, the clock's %v", got, again.wall)
+	}
+}
+
+func TestStampOfAClockThatNeverAgreed(t *testing.T) {
+	c := newTimers()
+	for range 5 { // the leaders' clock is an hour behind this one
+		c.follow(c.wall.Add(-time.Hour))
+		c.pass(time.Second)
+	}
+	if got := c.lead(); !got.Equal(c.wall) {
+		t.Errorf("the state's time is %v, want this node's clock: it cannot know better", got)
+	}
+}

@@ -156,7 +156,7 @@ func (n *Node) joinGroup() error {
 		Autopilot: consensus.AutopilotConfig{
 			MaxVoters: n.cfg.Voters, Stable: stable, Interval: min(time.Second, stable),
 		},
-		Now: n.now, Metrics: n.registry, Logger: n.log.Named("raft"),
+		Now: n.now, Elapsed: bootClock, Metrics: n.registry, Logger: n.log.Named("raft"),
 		OnFatal: n.fail, OnApplied: n.applied, OnRestored: n.restored,
 	})
 	if err != nil {
