@@ -133,7 +133,7 @@ var effectExamples = []example{
 		h.fault(901, "clock-jump").ruled(history.Rules{QueueTimeout: int64(time.Minute)}).ended("expired", "queue_timeout", 0, nil)
 	}},
 	{"retry-and-deadline-rules", "over too soon by a clock that was moved", Held, func(h *hand) {
-		h.fault(901, "clock-jump").ruled(history.Rules{QueueTimeout: int64(20 * time.Second)}).ended("expired", "queue_timeout", 0, nil)
+		h.fault(901, "clock-jump").ruled(history.Rules{QueueTimeout: int64(32 * time.Second)}).ended("expired", "queue_timeout", 0, nil)
 	}},
 	{"retry-and-deadline-rules", "retried before it was due", Violated, func(h *hand) {
 		h.ruled(history.Rules{RetryLimit: 1})
