@@ -44,7 +44,12 @@ var faultExamples = []example{
 	{"bounds", "another fault's bound", NotExercised, killed(2*time.Second, history.Bound{Fault: "pause", Max: time.Second})},
 	{"bounds", "never again", Violated, func(h *hand) {
 		h.run.Bounds = []history.Bound{{Fault: "kill", Max: time.Second}}
-		h.writes(time.Second).fault(901, "kill").pass(2 * time.Second).add(history.Event{Kind: history.Note})
+		h.writes(time.Second).fault(901, "kill").pass(2 * time.Second)
+		h.begin(submit("nobody-answers")).unknown()
+	}},
+	{"bounds", "nobody asked any more", Held, func(h *hand) {
+		h.run.Bounds = []history.Bound{{Fault: "kill", Max: time.Second}}
+		h.writes(time.Second).fault(901, "kill").writes(100 * time.Millisecond).pass(2 * time.Second).add(history.Event{Kind: history.Note})
 	}},
 	{"bounds", "a healed node disturbs", Violated, func(h *hand) {
 		h.run.Bounds = []history.Bound{{Fault: "kill", Max: time.Second}}
@@ -91,6 +96,12 @@ var faultExamples = []example{
 			h.begin(history.Event{Op: history.Probe, Key: fmt.Sprint("p", i)}).made(fmt.Sprint("t9", i), 9)
 		}
 		h.writes(1100 * time.Millisecond)
+	})},
+	{"healthy-after-healing", "the last call of the load takes long", Held, healthy(func(h *hand) {
+		h.writes(1100 * time.Millisecond)
+		slow := h.begin(get("t1"))
+		h.pass(10 * time.Second)
+		slow.shows(view("t1", "expired", 0, 9))
 	})},
 	{"healthy-after-healing", "not watched for long", Undecided, healthy(func(h *hand) { h.writes(300 * time.Millisecond) })},
 

@@ -32,6 +32,7 @@ type gaps struct {
 	j      *judge
 	faults *[]*Struck
 	acks   []int64 // times of acknowledgements, in order
+	asked  int64   // when the last write was sent: later nothing can be acknowledged
 	struck []Struck
 	rows   []Row
 	alone  map[string]int // faults of a kind that no other was beside
@@ -39,6 +40,11 @@ type gaps struct {
 
 func newGaps(j *judge) *gaps {
 	g := &gaps{j: j, faults: newFaults(j), alone: map[string]int{}}
+	j.onInvoke = append(j.onInvoke, func(c *call) {
+		if c.write() {
+			g.asked = c.invoked
+		}
+	})
 	j.onEnd = append(j.onEnd, func(c *call) {
 		if c.write() && c.ok() {
 			g.acks = append(g.acks, c.ended)
@@ -132,18 +138,8 @@ func (g *gaps) gap(f *Struck, until int64) time.Duration {
 			return time.Duration(longest)
 		}
 	}
-	// Nothing more was acknowledged: by the end of the load that is a pause.
-	if load := g.loadEnds(); load > last {
-		longest = max(longest, load-last)
-	}
-	return time.Duration(longest)
-}
-
-func (g *gaps) loadEnds() int64 {
-	if at, ok := g.j.begun[history.Settled]; ok {
-		return at
-	}
-	return g.j.now
+	// Nothing more was acknowledged: that is a pause as long as somebody asked.
+	return time.Duration(max(longest, g.asked-last))
 }
 
 func (g *gaps) bound(kind string) *history.Bound {

@@ -23,6 +23,7 @@ func checkHealthy(j *judge) func() Verdict {
 	}
 	var last, longest int64 // the last acknowledged write, and the longest pause
 	begun, over := int64(-1), int64(-1)
+	asked := int64(-1) // when the last write of the phase was sent
 	probes, late := 0, 0
 	pause := func(until int64) {
 		if last >= 0 {
@@ -38,7 +39,11 @@ func checkHealthy(j *judge) func() Verdict {
 			begun, last = e.At, e.At
 		case begun >= 0 && over < 0:
 			over = e.At
-			pause(e.At)
+		}
+	})
+	j.onInvoke = append(j.onInvoke, func(c *call) {
+		if c.write() && begun >= 0 && over < 0 {
+			asked = c.invoked
 		}
 	})
 	j.onEnd = append(j.onEnd, func(c *call) {
@@ -69,11 +74,9 @@ func checkHealthy(j *judge) func() Verdict {
 		if begun < 0 {
 			return v.end("the run has no time after its last heal")
 		}
-		if over < 0 {
-			over = j.now
-			pause(over)
-		}
-		lasted := time.Duration(over - begun)
+		// The load ends before its phase does, when its last call has ended.
+		pause(asked)
+		lasted := time.Duration(max(0, asked-begun))
 		v.note("%s after the last heal, longest pause between acknowledged writes %s", lasted.Round(time.Millisecond), ms(time.Duration(longest)))
 		if time.Duration(longest) > j.limits.Silence {
 			v.add(Violation{At: begun, Text: sprint("no write was acknowledged for %s", ms(time.Duration(longest)))})
@@ -84,7 +87,7 @@ func checkHealthy(j *judge) func() Verdict {
 		if float64(late) > j.limits.LateProbes*float64(probes) {
 			v.add(Violation{At: begun, Text: sprint("%d of %d probes had no answer in time, at most one in %.0f may", late, probes, 1/j.limits.LateProbes)})
 		}
-		if lasted < j.limits.Healthy {
+		if lasted+lasted/20 < j.limits.Healthy { // the last write is sent shortly before the end
 			v.undecided("it was watched for %s, want %s", lasted.Round(time.Millisecond), j.limits.Healthy)
 		}
 		return v.end("nobody asked anything after the last heal")

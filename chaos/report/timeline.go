@@ -35,24 +35,24 @@ type lane struct {
 // timeline is a run on one time axis. The slices hold one value per bucket;
 // NaN is nothing known.
 type timeline struct {
-	end, width            int64
-	phases                []span
-	faults                []lane
-	nodes                 []lane
-	gaps                  []span
-	acked, refused, lost  []float64 // per second
-	p50, p99, worst       []float64 // of acknowledged writes, milliseconds
-	queued, running       []float64
-	latencies             [][]float64
-	lastAck               int64
-	pending               map[int64]int64 // beginnings of writes by ID
-	open                  map[int64]*span // faults in force, by ID
-	order                 []*span
-	lastSample            map[string]*span
-	sampled               map[string]int64
-	named                 []string
-	phase                 *span
-	loadEnds, ackedWrites int64
+	end, width           int64
+	phases               []span
+	faults               []lane
+	nodes                []lane
+	gaps                 []span
+	acked, refused, lost []float64 // per second
+	p50, p99, worst      []float64 // of acknowledged writes, milliseconds
+	queued, running      []float64
+	latencies            [][]float64
+	lastAck              int64
+	pending              map[int64]int64 // beginnings of writes by ID
+	open                 map[int64]*span // faults in force, by ID
+	order                []*span
+	lastSample           map[string]*span
+	sampled              map[string]int64
+	named                []string
+	phase                *span
+	asked                int64 // when the last write was sent
 }
 
 func newTimeline(end int64, nodes []string) *timeline {
@@ -97,12 +97,10 @@ func (t *timeline) see(e *history.Event) {
 			t.phases = append(t.phases, *t.phase)
 		}
 		t.phase = &span{from: e.At, class: "phase", text: string(e.Phase)}
-		if e.Phase == history.Settled {
-			t.loadEnds = e.At
-		}
 	case history.Invoke:
 		if writes(e.Op) {
 			t.pending[e.ID] = e.At
+			t.asked = e.At
 		}
 	case history.OK, history.Refused, history.Unknown:
 		t.ended(e)
@@ -133,7 +131,6 @@ func (t *timeline) ended(e *history.Event) {
 			t.gaps = append(t.gaps, span{from: t.lastAck, to: e.At, class: "gap"})
 		}
 		t.lastAck = e.At
-		t.ackedWrites++
 	case history.Refused:
 		t.refused[b] += perSecond
 	default:
@@ -231,12 +228,8 @@ func (t *timeline) finish() {
 		t.p50[b], t.p99[b], t.worst[b] = nearest(list, 0.5), nearest(list, 0.99), list[len(list)-1]
 	}
 	t.latencies = nil
-	stop := t.loadEnds
-	if stop == 0 {
-		stop = t.end
-	}
-	if t.lastAck >= 0 && stop-t.lastAck >= shownGap {
-		t.gaps = append(t.gaps, span{from: t.lastAck, to: stop, class: "gap"})
+	if t.lastAck >= 0 && t.asked-t.lastAck >= shownGap {
+		t.gaps = append(t.gaps, span{from: t.lastAck, to: t.asked, class: "gap"})
 	}
 	// Each fault goes to the first row that has room at its time.
 	var busy []int64
