@@ -66,9 +66,8 @@ func (b *book) new(key, task string) *life {
 func (b *book) find(key, task string) *life {
 	if task != "" {
 		if l := b.byTask[task]; l != nil {
-			if l.key == "" && key != "" && b.byKey[key] == nil {
-				l.key = key
-				b.byKey[key] = l
+			if l.key == "" && key != "" {
+				b.link(l, key)
 			}
 			return l
 		}
@@ -86,6 +85,30 @@ func (b *book) find(key, task string) *life {
 		}
 	}
 	return b.new(key, task)
+}
+
+// link gives the task of an ID the request that made it. What was known of the
+// request alone is of one life with what was known of the ID alone.
+func (b *book) link(l *life, key string) {
+	other := b.byKey[key]
+	switch {
+	case other == nil:
+	case other.task != "":
+		return // the request's first task; this is another one
+	default:
+		l.steps = append(l.steps, other.steps...)
+		l.tokens = append(l.tokens, other.tokens...)
+		l.sent, l.oks, l.refused, l.unknown = l.sent+other.sent, l.oks+other.oks, l.refused+other.refused, l.unknown+other.unknown
+		if l.sentAt == 0 || other.sent > 0 && other.sentAt < l.sentAt {
+			l.sentAt = other.sentAt
+		}
+		if l.rules == nil {
+			l.rules = other.rules
+		}
+		b.lives = slices.DeleteFunc(b.lives, func(x *life) bool { return x == other })
+	}
+	l.key = key
+	b.byKey[key] = l
 }
 
 // note files a call that has ended under its task.

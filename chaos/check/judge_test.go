@@ -122,7 +122,7 @@ func TestOrderedStepsGetTheSameVerdict(t *testing.T) {
 				continue
 			}
 			sequential++
-			want := porcupine.CheckOperations(model(forgotten.may(l)), l.operations())
+			want := porcupine.CheckOperations(model(initial(l.steps), forgotten.may(l)), l.operations())
 			if got := replay(l.steps, forgotten.may(l)) == nil; got != want {
 				t.Errorf("%s: %v, the search says %v", x.name, got, want)
 			}

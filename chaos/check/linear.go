@@ -44,7 +44,7 @@ func checkLinear(j *judge) func() Verdict {
 				undecided++
 				continue
 			}
-			switch porcupine.CheckOperationsTimeout(model(forgotten.may(l)), l.operations(), left) {
+			switch porcupine.CheckOperationsTimeout(model(initial(l.steps), forgotten.may(l)), l.operations(), left) {
 			case porcupine.Ok:
 				v.Judged++
 				operations += len(l.steps)
@@ -85,7 +85,7 @@ func ordered(steps []step) bool {
 
 // replay tries the one order and returns the first step that does not fit.
 func replay(steps []step, forget bool) *step {
-	var c config
+	c := initial(steps)
 	for i := range steps {
 		s := &steps[i]
 		ok, next := modelStep(c, input{s.c.op, s.c.key}, output{s.c.outcome, s.c.code, s.v}, forget)
@@ -95,6 +95,16 @@ func replay(steps []step, forget bool) *step {
 		c = next
 	}
 	return nil
+}
+
+// initial is the state before the first step. A task that nobody is seen to
+// submit was there before the history began, or is one whose request nobody is
+// seen to have been answered.
+func initial(steps []step) config {
+	if slices.ContainsFunc(steps, func(s step) bool { return s.c.submits() }) {
+		return config{}
+	}
+	return config{phase: queued}
 }
 
 // operations are a task's steps for porcupine. Those without an end may take
@@ -146,7 +156,7 @@ func Picture(run *history.Run, events iter.Seq2[*history.Event, error], task, ke
 		}
 		ops[i].ClientId = at
 	}
-	m := model(forgotten.may(l))
+	m := model(initial(l.steps), forgotten.may(l))
 	_, info := porcupine.CheckOperationsVerbose(m, ops, mostPatience)
 	return porcupine.Visualize(m, info, w)
 }

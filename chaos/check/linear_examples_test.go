@@ -96,6 +96,19 @@ var linearExamples = []example{
 		listed(h, history.Cover{From: 1}, history.View{Task: "t1", Key: "a", State: "queued", Index: 5})
 		h.write("a", "t1", 5)
 	}},
+	{"linearizable", "a task that was there before", Held, func(h *hand) {
+		h.begin(get("t1")).shows(view("t1", "running", 3, 6))
+		h.begin(get("t1")).shows(view("t1", "succeeded", 3, 9))
+	}},
+	{"linearizable", "a task that was there before goes back", Violated, func(h *hand) {
+		h.begin(get("t1")).shows(view("t1", "running", 3, 6))
+		h.begin(get("t1")).shows(view("t1", "running", 2, 5))
+	}},
+	{"linearizable", "read by its ID before its request is known", Held, func(h *hand) {
+		h.begin(submit("a")).unknown()
+		h.begin(get("t1")).shows(view("t1", "running", 1, 6))
+		h.write("a", "t1", 7)
+	}},
 	{"linearizable", "one end only", Violated, func(h *hand) {
 		h.write("a", "t1", 5)
 		h.begin(get("t1")).shows(view("t1", "succeeded", 1, 7))

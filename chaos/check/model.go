@@ -152,9 +152,9 @@ func place(p phase, attempt int) int {
 	return 2 * attempt
 }
 
-func model(forget bool) porcupine.Model {
+func model(first config, forget bool) porcupine.Model {
 	return porcupine.Model{
-		Init: func() any { return config{} },
+		Init: func() any { return first },
 		Step: func(state, in, out any) (bool, any) {
 			ok, next := modelStep(state.(config), in.(input), out.(output), forget)
 			return ok, next
