@@ -29,6 +29,7 @@ it, and judges the recorded history. Nothing outside of that cluster is touched.
 		Args:    cobra.ArbitraryArgs,
 		RunE:    group,
 	}
-	c.AddCommand(a.chaosRunCmd(), a.chaosListCmd(), a.chaosValidateCmd(), a.chaosCheckCmd(), a.chaosDoctorCmd(), a.chaosHaltCmd())
+	c.AddCommand(a.chaosRunCmd(), a.chaosListCmd(), a.chaosValidateCmd(), a.chaosCheckCmd(), a.chaosDoctorCmd(), a.chaosHaltCmd(),
+		a.chaosKeyCmd(), a.chaosGuardCmd(), a.chaosGamedayCmd())
 	return c
 }
