@@ -66,7 +66,7 @@ func (c *client) shape() fsm.Shape {
 	if c.rng.IntN(8) == 0 {
 		s.QueueTimeout = 5 * time.Second
 	}
-	if c.rng.IntN(8) == 0 {
+	if c.rng.IntN(3) == 0 {
 		s.OnLost = fsm.OnLostFail
 	}
 	return s
@@ -185,13 +185,39 @@ func (c *client) send(ctx context.Context, node string, cmd []byte) (r fsm.Resul
 // pounce asks a new leader at once, and again: it is in the first moments that
 // it could answer too early.
 func (w *World) pounce(p *proc) {
-	c := w.newClient(p.host.id) // beside it: no network between them
-	for range 20 {
+	<-p.grouped
+	for range 50 {
 		if p.ctx.Err() != nil || w.mended() {
 			return
 		}
-		c.ask(p.host.id, true)
-		sleep(p.ctx, time.Millisecond)
+		w.askLeader(p)
+		sleep(p.ctx, 200*time.Microsecond)
+	}
+}
+
+// probe asks every process again and again whether it leads: one that was cut
+// off, and has not noticed, is asked too.
+func (w *World) probe(ctx context.Context) {
+	for sleep(ctx, probeEvery) {
+		for _, p := range w.procs() {
+			if p.ready() {
+				w.group.Go(func() { w.askLeader(p) })
+			}
+		}
+	}
+}
+
+const probeEvery = 50 * time.Millisecond
+
+// askLeader asks a process, without a network between, for an index to read at.
+func (w *World) askLeader(p *proc) {
+	ctx, cancel := context.WithTimeout(p.ctx, time.Second)
+	defer cancel()
+	floor := w.book.floor()
+	index, err := p.group.ReadIndex(ctx)
+	if err == nil && w.net.awake(ctx, p.host.id) == nil && p.ctx.Err() == nil {
+		w.count("read index given")
+		w.book.answered("read index of "+p.host.id, floor, index)
 	}
 }
 

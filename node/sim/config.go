@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"holdfast/consensus"
@@ -45,8 +46,8 @@ func Draw(seed uint64, span time.Duration) Config {
 	ms := time.Millisecond
 	c := Config{Seed: seed, Span: span}
 	c.Nodes = pick(r, 3, 4, 5)
-	c.Lease = pick(r, 1500*ms, 3000*ms, 3000*ms, 6000*ms)
-	beat := pick(r, 150*ms, 400*ms, 400*ms, 1000*ms)
+	c.Lease = pick(r, 1500*ms, 1500*ms, 3000*ms, 6000*ms)
+	beat := pick(r, 150*ms, 400*ms, 1000*ms, 1000*ms)
 	c.Timing = consensus.Timing{Heartbeat: beat, Election: beat, Lease: pick(r, beat/2, beat), Commit: pick(r, 5*ms, 20*ms)}
 	c.RPCTimeout = pick(r, 500*ms, 2000*ms)
 	c.StallLimit = pick(r, 500*ms, 1000*ms, 3000*ms)
@@ -72,8 +73,17 @@ func Draw(seed uint64, span time.Duration) Config {
 	for _, i := range r.Perm(len(names))[:6+r.IntN(8)] {
 		c.Faults = append(c.Faults, names[i])
 	}
+	for _, sharp := range sharpest {
+		if r.IntN(2) == 0 && !slices.Contains(c.Faults, sharp) {
+			c.Faults = append(c.Faults, sharp)
+		}
+	}
 	return c
 }
+
+// sharpest are the faults that safeguards are made for, and that chance alone
+// would bring too seldom.
+var sharpest = []string{"leader isolated and suspected", "leader and few, then its power", "power of the leader", "clock"}
 
 // String is the configuration in one line.
 func (c Config) String() string {

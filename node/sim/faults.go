@@ -187,7 +187,7 @@ func (n *nemesis) clock() func() {
 	if n.draw.upTo(2) == 0 {
 		d = -d
 	}
-	if n.draw.upTo(3) == 0 {
+	if n.draw.upTo(2) == 0 {
 		d *= 100
 	}
 	n.w.trace("clock of %s jumps by %v", h.id, d)

@@ -40,7 +40,7 @@ const (
 )
 
 func (w *World) newHost(id string) *host {
-	h := &host{w: w, id: id, clock: newClock(w.rng.Int64N(201) - 100)}
+	h := &host{w: w, id: id, clock: newClock(w.fork().Int64N(201) - 100)}
 	h.sandboxes = &sandboxes{host: h}
 	h.disk = newDisk(w, id, w.fork())
 	h.disk.slow(w.cfg.DiskMost)

@@ -136,7 +136,7 @@ func (n *nemesis) fewAndPower() func() {
 	}
 	heal := n.cutWays(away)
 	release := l.drive().hang()
-	sleep(n.w.ctx, time.Duration(n.draw.float()*float64(60*time.Millisecond)))
+	sleep(n.w.ctx, time.Duration(n.draw.float()*float64(200*time.Millisecond)))
 	heal()
 	heal = n.cutWays(back)
 	n.down(l, true)

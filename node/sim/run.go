@@ -34,6 +34,7 @@ func (w *World) suffer() {
 		c := w.newClient(clientID(i))
 		w.clients.Go(func() { c.run(ctx) })
 	}
+	w.clients.Go(func() { w.probe(ctx) })
 	n := &nemesis{w: w, draw: &draws{rng: w.fork()}}
 	n.run(ctx)
 	w.clients.Wait()
