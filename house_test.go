@@ -33,7 +33,10 @@ var rooms = map[string][]string{
 
 // extra are imports that the table does not give, each with its reason.
 var extra = map[string]string{
-	// The conformance tests of the raft wiring run over the real transport.
+	// The simulation keeps the same history as every chaos run, and the same
+	// checkers judge it; its tests alone import them.
+	"node/sim chaos/history": "the form of a run's history",
+	"node/sim chaos/check":   "the checkers of a run's history",
 }
 
 // importProblem says why a file of folder from may not import folder to, or

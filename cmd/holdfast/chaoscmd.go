@@ -30,6 +30,7 @@ it, and judges the recorded history. Nothing outside of that cluster is touched.
 		RunE:    group,
 	}
 	c.AddCommand(a.chaosRunCmd(), a.chaosListCmd(), a.chaosValidateCmd(), a.chaosCheckCmd(), a.chaosDoctorCmd(), a.chaosHaltCmd(),
-		a.chaosKeyCmd(), a.chaosGuardCmd(), a.chaosGamedayCmd())
+		a.chaosKeyCmd(), a.chaosGuardCmd(), a.chaosGamedayCmd(),
+		a.chaosSimCmd(), a.chaosReplayCmd(), a.chaosSelftestCmd())
 	return c
 }

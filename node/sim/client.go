@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"holdfast/chaos/history"
 	"holdfast/consensus"
 	"holdfast/fsm"
 	"holdfast/node/forward"
@@ -16,13 +17,16 @@ import (
 // client is one user: it goes to any node, repeats what it does not know the
 // outcome of under the same request ID, and keeps what it was told in the book.
 type client struct {
-	w   *World
-	id  string
-	rng *rand.Rand
-	at  string // the node it talks to
+	w       *World
+	id      string
+	rng     *rand.Rand
+	at      string // the node it talks to
+	process int    // in the history
 }
 
-func (w *World) newClient(id string) *client { return &client{w: w, id: id, rng: w.fork()} }
+func (w *World) newClient(id string) *client {
+	return &client{w: w, id: id, rng: w.fork(), process: w.nextProcess()}
+}
 
 // run works until ctx ends.
 func (c *client) run(ctx context.Context) {
@@ -76,16 +80,19 @@ func (c *client) shape() fsm.Shape {
 func (c *client) submit(n int) {
 	id := c.requestID()
 	body := fsm.Submit{Tasks: make([]fsm.Submission, n)}
+	names, shapes := make([]string, n), make([]fsm.Shape, n)
 	for i := range body.Tasks {
 		shape := c.shape()
-		spec, err := fsm.Marshal(fsm.Spec{Name: fmt.Sprintf("%s.%d", nameOf(id), i), Command: []string{"true"}, Shape: shape, KillGrace: 100 * time.Millisecond})
+		names[i], shapes[i] = fmt.Sprintf("%s.%d", nameOf(id), i), shape
+		spec, err := fsm.Marshal(fsm.Spec{Name: names[i], Command: []string{"true"}, Shape: shape, KillGrace: 100 * time.Millisecond})
 		if err != nil {
 			panic(err)
 		}
 		body.Tasks[i] = fsm.Submission{Shape: shape, Spec: spec}
 	}
 	s := c.w.book.begin(nameOf(id), n)
-	c.write("submit", fsm.CmdSubmit, id, body, func(o outcome, r fsm.Result) { c.w.book.end(s, o, r) })
+	c.write("submit", fsm.CmdSubmit, id, body, func(o outcome, r fsm.Result) { c.w.book.end(s, o, r) },
+		func(process int, node string) []history.Event { return submissions(process, node, names, shapes) })
 }
 
 // cancel ends one of the newest tasks.
@@ -94,10 +101,13 @@ func (c *client) cancel() {
 	if !ok {
 		return
 	}
-	c.write("cancel", fsm.CmdCancel, c.requestID(), fsm.Cancel{Tasks: []fsm.TaskID{task}}, func(o outcome, r fsm.Result) {
+	id := c.requestID()
+	c.write("cancel", fsm.CmdCancel, id, fsm.Cancel{Tasks: []fsm.TaskID{task}}, func(o outcome, r fsm.Result) {
 		if o == accepted && r.Count == 1 {
 			c.w.book.cancelled(task)
 		}
+	}, func(process int, node string) []history.Event {
+		return []history.Event{{Op: history.Cancel, Process: process, Node: node, Task: task.String(), Key: nameOf(id)}}
 	})
 }
 
@@ -106,7 +116,7 @@ const patience = 20 * time.Second
 
 // write sends one command until its outcome is known. A refusal of every copy
 // is definite.
-func (c *client) write(what string, kind fsm.CommandType, id fsm.RequestID, body any, told func(outcome, fsm.Result)) {
+func (c *client) write(what string, kind fsm.CommandType, id fsm.RequestID, body any, told func(outcome, fsm.Result), ops func(process int, node string) []history.Event) {
 	cmd, err := fsm.NewCommand(kind, id, "client:"+c.id, body)
 	if err != nil {
 		panic(err)
@@ -122,14 +132,14 @@ func (c *client) write(what string, kind fsm.CommandType, id fsm.RequestID, body
 			to := second[c.rng.IntN(len(second))]
 			doubt = true // its outcome is heard, but not waited for
 			c.w.group.Go(func() {
-				r, index, err := c.send(ctx, to, cmd)
+				r, index, err := c.send(ctx, to, cmd, ops(c.w.nextProcess(), to))
 				if err == nil && r.Code == fsm.OK {
 					c.w.book.answered(what, 0, index)
 					told(accepted, r)
 				}
 			})
 		}
-		r, index, err := c.send(ctx, node, cmd)
+		r, index, err := c.send(ctx, node, cmd, ops(c.process, node))
 		switch {
 		case err == nil && r.Code == fsm.OK:
 			c.w.count(what + " done")
@@ -160,9 +170,25 @@ func (c *client) write(what string, kind fsm.CommandType, id fsm.RequestID, body
 }
 
 // send is one try at one node.
-func (c *client) send(ctx context.Context, node string, cmd []byte) (r fsm.Result, index uint64, err error) {
+func (c *client) send(ctx context.Context, node string, cmd []byte, ops []history.Event) (r fsm.Result, index uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	end := c.w.history.invoke(ops...)
+	var views []history.View
+	defer func() {
+		switch {
+		case err == nil && r.Code == fsm.OK && len(ops) > 0 && ops[0].Op == history.Submit:
+			end(history.OK, "", index, given(r))
+		case err == nil && r.Code == fsm.OK && views != nil:
+			end(history.OK, "", index, views)
+		case err == nil && r.Code != fsm.OK:
+			end(history.Refused, r.Code.String(), 0, nil)
+		case errors.Is(err, consensus.ErrOverloaded), errors.Is(err, forward.ErrNoLeader):
+			end(history.Refused, "turned_away", 0, nil)
+		default:
+			end(history.Unknown, "", 0, nil)
+		}
+	}()
 	err = c.w.ask(ctx, c.id, node, func(ctx context.Context, p *proc) error {
 		type out struct {
 			r     fsm.Result
@@ -174,6 +200,13 @@ func (c *client) send(ctx context.Context, node string, cmd []byte) (r fsm.Resul
 		select {
 		case o := <-ch:
 			r, index = o.r, o.index
+			if len(ops) == 1 && ops[0].Op == history.Cancel && o.err == nil && r.Code == fsm.OK && p.group.WaitApplied(ctx, index) == nil {
+				if id, err := fsm.ParseTaskID(ops[0].Task); err == nil {
+					if v, ok := p.state.Task(id); ok {
+						views = []history.View{viewOf(v)}
+					}
+				}
+			}
 			return o.err
 		case <-ctx.Done():
 			return consensus.ErrUnknownOutcome
@@ -237,6 +270,7 @@ func (c *client) ask(node string, strong bool) {
 	var known, found bool
 	var view *fsm.TaskView
 	var at time.Time
+	end := c.w.history.invoke(history.Event{Op: history.Get, Process: c.process, Node: node, Task: task.String(), Stale: !strong})
 	err := c.w.ask(ctx, c.id, node, func(ctx context.Context, p *proc) error {
 		if strong {
 			least, err := p.readIndex(ctx)
@@ -253,6 +287,14 @@ func (c *client) ask(node string, strong bool) {
 		view, found = p.state.Task(task)
 		return nil
 	})
+	switch {
+	case err != nil, !strong: // the checkers of stale reads need an age that no delay of messages hides
+		end(history.Unknown, "", 0, nil)
+	case found:
+		end(history.OK, "", index, []history.View{viewOf(view)})
+	default:
+		end(history.Refused, "not_found", index, nil)
+	}
 	switch {
 	case err != nil:
 		c.w.count("read failed")

@@ -2,12 +2,14 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
 
+	"holdfast/chaos/history"
 	"holdfast/fsm"
 	"holdfast/node/worker"
 	"holdfast/node/worker/protocol"
@@ -41,7 +43,7 @@ type script struct {
 
 func (w *World) script(key protocol.Key) script {
 	h := fnv.New64a()
-	_, _ = io.WriteString(h, token(key))
+	_, _ = fmt.Fprintf(h, "%s/%d\n", key.Task, key.Attempt)
 	r := rand.New(rand.NewPCG(w.cfg.Seed, h.Sum64()))
 	s := script{runs: time.Duration(r.ExpFloat64() * float64(w.cfg.TaskMean)), stubborn: r.IntN(4) == 0,
 		dies: time.Duration(r.Int64N(int64(w.cfg.Lease / 30)))}
@@ -64,11 +66,11 @@ func (e *executor) Start(ctx context.Context, run worker.Run, stdout, _ io.Write
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s := &sandbox{p: p, key: run.Key, script: p.host.w.script(run.Key), done: make(chan struct{})}
+	s := &sandbox{p: p, key: run.Key, name: run.Spec.Name, script: p.host.w.script(run.Key), done: make(chan struct{})}
 	if !p.host.sandboxes.add(s) {
 		return nil, errPowerLost
 	}
-	_, _ = io.WriteString(stdout, token(run.Key))
+	_, _ = io.WriteString(stdout, s.token()+"\n")
 	s.arm(s.script.runs, worker.Exit{Reason: fsm.EndExit, Code: s.script.code}, true)
 	return s, nil
 }
@@ -107,6 +109,7 @@ func (s *sandboxes) add(b *sandbox) bool {
 		s.none = make(chan struct{})
 	}
 	s.host.w.ledger.begin(fsm.NodeID(s.host.id), b.key)
+	s.host.w.history.effect(b.name, b.token(), history.Begin)
 	return true
 }
 
@@ -164,6 +167,7 @@ func (s *sandboxes) clear() {
 type sandbox struct {
 	p      *proc
 	key    protocol.Key
+	name   string // of the task
 	script script
 
 	mu     sync.Mutex
@@ -172,6 +176,11 @@ type sandbox struct {
 	over   bool        // guarded by mu
 	exit   worker.Exit
 	done   chan struct{}
+}
+
+// token is what the attempt calls itself; no two starts have the same.
+func (s *sandbox) token() string {
+	return fmt.Sprintf("%s/%d/%s/%d", s.key.Task, s.key.Attempt, s.p.host.id, s.p.run)
 }
 
 func (s *sandbox) arm(d time.Duration, exit worker.Exit, own bool) {
@@ -197,7 +206,10 @@ func (s *sandbox) end(exit worker.Exit, own bool) {
 		s.timer.Stop()
 	}
 	s.mu.Unlock()
-	s.p.host.w.ledger.finish(fsm.NodeID(s.p.host.id), s.key, own, exit.Code)
+	s.p.host.w.ledger.finish(fsm.NodeID(s.p.host.id), s.key, own, exit.Code, s.token()+"\n")
+	if own {
+		s.p.host.w.history.effect(s.name, s.token(), history.End)
+	}
 	s.p.host.sandboxes.remove(s)
 	close(s.done)
 }

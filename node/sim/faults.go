@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/chaos/history"
 	"holdfast/consensus"
 )
 
@@ -100,6 +101,7 @@ func (n *nemesis) run(ctx context.Context) {
 		n.open = append(n.open, heal)
 		hold := n.draw.around(n.w.cfg.HoldMean)
 		n.w.trace("fault %s for %v", f.name, hold)
+		n.w.history.add(history.Event{Kind: history.Note, Text: f.name})
 		n.w.group.Go(func() {
 			if sleep(ctx, hold) {
 				n.w.trace("heal %s", f.name)
@@ -192,6 +194,7 @@ func (n *nemesis) clock() func() {
 	}
 	n.w.trace("clock of %s jumps by %v", h.id, d)
 	h.clock.jump(d)
+	n.w.clockMoved()
 	return func() {}
 }
 

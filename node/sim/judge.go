@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/chaos/history"
 	"holdfast/fsm"
 )
 
@@ -30,11 +31,13 @@ func (w *World) judge() {
 		w.problem("liveness", "after %v of health %d tasks are queued and %d run; %s", drain, c.Queued, c.Running, w.stuck())
 		return
 	}
+	w.history.phase(history.Settled)
 	w.staysCalm()
 	if !w.wait(comeBack, w.converged) {
 		w.problem("liveness", "the members do not come to the same index: %s", w.standing())
 		return
 	}
+	w.listAll()
 	w.compareStates()
 	w.compareTasks()
 	if n := w.ledger.alive(); n > 0 {
@@ -83,7 +86,7 @@ func (w *World) recovers() bool {
 				return false
 			}
 			floor := w.book.floor()
-			_, index, err := c.send(ctx, id, cmd)
+			_, index, err := c.send(ctx, id, cmd, nil)
 			if err == nil {
 				w.book.answered("the last write through "+id, floor, index)
 			}

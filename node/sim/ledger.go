@@ -29,8 +29,9 @@ type running struct {
 
 // end is how a sandbox ended when nobody killed it.
 type end struct {
-	node fsm.NodeID
-	code int32
+	node   fsm.NodeID
+	code   int32
+	output string
 }
 
 func newLedger(w *World) *ledger {
@@ -58,14 +59,14 @@ func (l *ledger) begin(node fsm.NodeID, key protocol.Key) {
 }
 
 // finish notes a sandbox's end; own says that nobody killed it.
-func (l *ledger) finish(node fsm.NodeID, key protocol.Key, own bool, code int32) {
+func (l *ledger) finish(node fsm.NodeID, key protocol.Key, own bool, code int32, output string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.live[key.Task] = slices.DeleteFunc(l.live[key.Task], func(r running) bool { return r.key == key && r.node == node })
 	if !own {
 		return
 	}
-	l.ends[key] = end{node, code}
+	l.ends[key] = end{node, code, output}
 	if newest := l.newest[key.Task]; key.Attempt < newest {
 		l.w.problem("superseded effect", "%s: attempt %d on %s takes effect after attempt %d has started", key.Task, key.Attempt, node, newest)
 	}
@@ -97,11 +98,8 @@ func (l *ledger) confirm(v *fsm.TaskView) string {
 		return fmt.Sprintf("it succeeded by attempt %d, which exited with %d", v.Attempt, e.code)
 	case e.node != v.Node:
 		return fmt.Sprintf("it succeeded by attempt %d on %s, which ran on %s", v.Attempt, v.Node, e.node)
-	case v.Result == nil || string(v.Result.Tail) != token(key):
+	case v.Result == nil || string(v.Result.Tail) != e.output:
 		return fmt.Sprintf("it succeeded by attempt %d with another attempt's output", v.Attempt)
 	}
 	return ""
 }
-
-// token is what an attempt prints.
-func token(key protocol.Key) string { return fmt.Sprintf("%s/%d\n", key.Task, key.Attempt) }

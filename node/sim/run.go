@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"holdfast/chaos/history"
 )
 
 func clientID(i int) string { return fmt.Sprintf("c%d", i+1) }
@@ -23,15 +25,17 @@ func Run(cfg Config, out io.Writer) Result {
 	}
 	spent := time.Since(w.began)
 	w.close()
-	return Result{Config: cfg, Problems: w.problems, Counts: w.counts, Spent: spent, Trace: w.hash}
+	return Result{Config: cfg, Problems: w.problems, Counts: w.counts, Spent: spent, Trace: w.hash, History: w.history.all()}
 }
 
 // suffer is the time of faults.
 func (w *World) suffer() {
+	w.history.phase(history.Faulted)
 	ctx, cancel := context.WithTimeout(w.ctx, w.cfg.Span)
 	defer cancel()
 	for i := range w.cfg.Clients {
 		c := w.newClient(clientID(i))
+		c.process = i + 1
 		w.clients.Go(func() { c.run(ctx) })
 	}
 	w.clients.Go(func() { w.probe(ctx) })
@@ -46,6 +50,7 @@ func (w *World) mend() {
 	w.mu.Lock()
 	w.healed = true
 	w.mu.Unlock()
+	w.history.phase(history.Healthy)
 	w.net.heal()
 	for _, h := range w.hostsNow() {
 		h.thaw()

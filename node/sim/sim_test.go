@@ -12,6 +12,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"holdfast/chaos/check"
+	"holdfast/chaos/history"
 )
 
 var (
@@ -27,6 +30,42 @@ var (
 // simulate runs one seed in a bubble of its own.
 func simulate(t *testing.T, cfg Config, out io.Writer) (r Result) {
 	synctest.Test(t, func(*testing.T) { r = Run(cfg, out) })
+	return judged(t, r)
+}
+
+// judged adds what the checkers of every chaos run say of the history. It is
+// outside of the bubble: their patience is real time.
+func judged(t *testing.T, r Result) Result {
+	t.Helper()
+	events := func(yield func(*history.Event, error) bool) {
+		for i := range r.History {
+			if !yield(&r.History[i], nil) {
+				return
+			}
+		}
+	}
+	j, err := check.Judge(r.Config.History(), events, check.Options{Patience: 20 * time.Second})
+	if err != nil {
+		t.Fatalf("seed %d: %v", r.Config.Seed, err)
+	}
+	for _, v := range j.Verdicts {
+		// The state's time follows a leader's clock that jumps forward, so that
+		// timeouts of tasks are then over too soon.
+		if v.Check == "retry-and-deadline-rules" && r.Counts["fault: clock"] > 0 {
+			continue
+		}
+		// What is late or missing is judged by the simulation itself, which
+		// knows what it broke.
+		if v.Kind != check.Safety || v.Outcome != check.Violated {
+			if v.Outcome == check.Held {
+				r.Counts["held: "+v.Check] = int(v.Judged)
+			}
+			continue
+		}
+		for _, x := range v.Violations {
+			r.Problems = append(r.Problems, Problem{v.Check, x.Task + " " + x.Text, time.Duration(x.At)})
+		}
+	}
 	return r
 }
 

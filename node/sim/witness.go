@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"sync"
 
+	"holdfast/chaos/history"
 	"holdfast/fsm"
 )
 
@@ -116,6 +117,7 @@ func (s *witness) compare(p *proc, index uint64) {
 	if p.ctx.Err() != nil {
 		return
 	}
+	s.w.history.add(history.Event{Kind: history.Sample, Node: p.host.id, Index: index, State: &history.State{Hash: fmt.Sprintf("%x", hash[:8])}})
 	old, ok := s.hashes[index]
 	if !ok {
 		s.hashes[index] = hashSeen{p.host.id, hash}
@@ -135,4 +137,5 @@ func (s *witness) leads(p *proc, term uint64) {
 		s.w.problem("two leaders", "%s and %s lead in term %d", other, p.host.id, term)
 	}
 	s.terms[term] = p.host.id
+	s.w.history.add(history.Event{Kind: history.Sample, Node: p.host.id, State: &history.State{Role: "leader", Leader: p.host.id, Term: term}})
 }

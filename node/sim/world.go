@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"holdfast/chaos/history"
 )
 
 var nullLogger = hclog.NewNullLogger()
@@ -25,6 +27,7 @@ type World struct {
 	ledger  *ledger
 	witness *witness
 	book    *book
+	history *recorder
 	began   time.Time
 	out     io.Writer // of the trace, nil = none
 	rng     *rand.Rand
@@ -38,11 +41,12 @@ type World struct {
 	clients sync.WaitGroup
 	leaving sync.WaitGroup // removals under way
 
-	logMu    sync.Mutex
-	problems []Problem      // guarded by logMu
-	counts   map[string]int // guarded by logMu
-	hash     uint64         // guarded by logMu: of the trace so far
-	quiet    bool           // guarded by logMu: the run is over
+	logMu     sync.Mutex
+	problems  []Problem      // guarded by logMu
+	counts    map[string]int // guarded by logMu
+	hash      uint64         // guarded by logMu: of the trace so far
+	quiet     bool           // guarded by logMu: the run is over
+	processes int            // guarded by logMu
 }
 
 // Problem is a promise that was not kept.
@@ -60,16 +64,17 @@ func (p Problem) String() string {
 type Result struct {
 	Config   Config
 	Problems []Problem
-	Counts   map[string]int // of operations, faults and events
-	Spent    time.Duration  // simulated
-	Trace    uint64         // a hash over everything that happened, in order
+	Counts   map[string]int  // of operations, faults and events
+	Spent    time.Duration   // simulated
+	Trace    uint64          // a hash over everything that happened, in order
+	History  []history.Event // for the checkers of every chaos run
 }
 
 func newWorld(cfg Config, out io.Writer) *World {
 	w := &World{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 2)), counts: map[string]int{}, began: time.Now(), out: out}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	w.net = newNetwork(w.fork(), cfg.Delay, cfg.Spread)
-	w.ledger, w.witness, w.book = newLedger(w), newWitness(w), newBook(w)
+	w.ledger, w.witness, w.book, w.history = newLedger(w), newWitness(w), newBook(w), &recorder{w: w}
 	return w
 }
 
@@ -182,4 +187,12 @@ func (w *World) outstanding() int {
 	w.witness.mu.Lock()
 	defer w.witness.mu.Unlock()
 	return acked - len(w.witness.ends)
+}
+
+// nextProcess numbers those in the history who do one thing alone.
+func (w *World) nextProcess() int {
+	w.logMu.Lock()
+	defer w.logMu.Unlock()
+	w.processes++
+	return 1000 + w.processes
 }
