@@ -35,7 +35,8 @@ const (
 	ctlTmp     // bounds of /tmp, /dev/shm and the scratch folder
 	ctlFDs     // an init without the launcher's descriptors
 	ctlNoDev   // grants without devices
-	ctlLinks   // sources of grants without symbolic links; handled by the node
+	ctlLinks   // sources of grants without symbolic links; handled by the node, as is the next
+	ctlCheck   // the check of a spec
 	ctlHost    // a launcher that let go of the host's tree; this and the rest by the launcher
 	ctlEnv     // a launcher without the node's environment
 	ctlSelf    // a program that cannot be written to
