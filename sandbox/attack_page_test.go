@@ -23,7 +23,7 @@ var controlWords = map[string]string{
 	"ctlLandlock": "Landlock", "ctlCgroups": "cgroup limits", "ctlGrants": "read-only grants", "ctlNoSuid": "nosuid grants",
 	"ctlLimits": "resource limits", "ctlDump": "undumpable init", "ctlPID": "pid namespace", "ctlIPC": "ipc namespace",
 	"ctlEnter": "cgroups", "ctlTmp": "bounds of folders", "ctlFDs": "closed descriptors", "ctlNoDev": "nodev grants",
-	"ctlLinks": "no links in sources", "ctlHost": "dropped host tree", "ctlEnv": "clean environment", "ctlSelf": "read-only program",
+	"ctlLinks": "no links in sources", "ctlHost": "dropped host tree", "ctlSelf": "read-only program",
 	"ctlCheck": "check of the spec",
 	// Other names that stand for the lack of something.
 	"onHost": "any sandbox", "onTerminal": "any sandbox", "bareCommand": "any sandbox", "takesEverything": "reader that waits",

@@ -31,9 +31,6 @@ func (c class) environment() []string {
 	if c.off != 0 {
 		env = append(env, fmt.Sprintf("%s=%d", offVariable, c.off))
 	}
-	if c.off&ctlEnv != 0 {
-		env = append(os.Environ(), env...)
-	}
 	return env
 }
 

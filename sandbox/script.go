@@ -38,7 +38,6 @@ const (
 	ctlLinks   // sources of grants without symbolic links; handled by the node, as is the next
 	ctlCheck   // the check of a spec
 	ctlHost    // a launcher that let go of the host's tree; this and the rest by the launcher
-	ctlEnv     // a launcher without the node's environment
 	ctlSelf    // a program that cannot be written to
 )
 
