@@ -108,6 +108,8 @@ type script struct {
 	off   control // groups that a test switched off
 	names []string
 	full  bool
+
+	ruleFD int // see the function
 }
 
 // What a child does after its script.

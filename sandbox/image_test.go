@@ -153,3 +153,15 @@ func TestScriptDoesNotOverflow(t *testing.T) {
 		t.Error("data beyond the image was accepted")
 	}
 }
+
+// The descriptor of the Landlock rules never takes the place of another.
+func TestRuleFD(t *testing.T) {
+	for _, c := range []struct {
+		given []int
+		want  int
+	}{{[]int{5, 6, 7}, fewRuleFD}, {[]int{5, 70, 7}, manyRuleFD}, {[]int{fewRuleFD - scriptFDs}, manyRuleFD}} {
+		if got := ruleFD(c.given); got != c.want {
+			t.Errorf("%d beside %v, want %d", got, c.given, c.want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,11 +29,24 @@ const (
 		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
 		unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK |
 		unix.LANDLOCK_ACCESS_FS_MAKE_SYM
-	// ruleFD is where the folder of a rule is put: its number must be in the
-	// rule before there is a descriptor. Above all that a script can hold (64
-	// grants, a few cgroups), below the usual limit of 1024.
-	ruleFD = 900
+	// The folder of a rule is put at a number of our own, which must be in the
+	// rule before there is a descriptor: the last that fits into the table of
+	// descriptors as it is at first, where few are in use, else one above all that
+	// a script can hold (64 grants, a few cgroups) and below the usual limit of 1024.
+	fewRuleFD  = 63
+	manyRuleFD = 900
+	// scriptFDs is more than a script opens by itself.
+	scriptFDs = 24
 )
+
+// ruleFD is where a script that was given these descriptors puts its folders.
+// New ones get the lowest free number, so that those given tell how many are in use.
+func ruleFD(given []int) int {
+	if slices.Max(given)+scriptFDs < fewRuleFD {
+		return fewRuleFD
+	}
+	return manyRuleFD
+}
 
 // landlockRights returns the rights of this ABI that concern files and trees.
 func landlockRights(abi int) (file, tree uint64) {
@@ -84,8 +98,8 @@ func (s *script) landlock(abi int, req request) {
 
 func (s *script) landlockAllow(path string, rights uint64) {
 	rule := binary.NativeEndian.AppendUint64(nil, rights)
-	rule = binary.NativeEndian.AppendUint32(rule, ruleFD)
+	rule = binary.NativeEndian.AppendUint32(rule, uint32(s.ruleFD))
 	s.do("open "+path, unix.SYS_OPENAT, unix.AT_FDCWD, path, unix.O_PATH|unix.O_CLOEXEC, 0).into(rFile)
-	s.do("place "+path, unix.SYS_DUP3, rFile, ruleFD, unix.O_CLOEXEC)
+	s.do("place "+path, unix.SYS_DUP3, rFile, s.ruleFD, unix.O_CLOEXEC)
 	s.do("allow changes in "+path, unix.SYS_LANDLOCK_ADD_RULE, rRuleset, unix.LANDLOCK_RULE_PATH_BENEATH, s.bytes(rule), 0)
 }

@@ -59,6 +59,7 @@ const plain = unix.MS_NOSUID | unix.MS_NODEV
 // names of the steps.
 func (l *launcher) write(req request, fds []int) ([]string, error) {
 	s := newScript(l.im, req.Off, thenTask)
+	s.ruleFD = ruleFD(fds)
 	sock, streams, rest := fds[0], fds[1:1+numStreams], fds[1+numStreams:]
 	cgroups, mounts := rest[:req.Cgroups], rest[req.Cgroups:]
 	s.do("keep the socket", unix.SYS_DUP3, sock, initSock, unix.O_CLOEXEC)
