@@ -99,14 +99,23 @@ func Replay(ctx context.Context, o Options) (Result, error) {
 		return Result{}, fmt.Errorf("make a folder for the test binary: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	command, err := exact(ctx, o.Module, dir)
+	if err != nil {
+		return Result{}, err
+	}
+	return run(ctx, o, command[0], append(command[1:], o.flags()...))
+}
+
+// exact builds what replays: a program, and the test as its first argument.
+func exact(ctx context.Context, module, dir string) ([]string, error) {
 	wasm, program := filepath.Join(dir, "sim.wasm"), filepath.Join(dir, "replay")
-	if err := build(ctx, o.Module, []string{"GOOS=wasip1", "GOARCH=wasm"}, "test", "-c", "-vet=off", "-o", wasm, "./node/sim"); err != nil {
-		return Result{}, err
+	if err := build(ctx, module, []string{"GOOS=wasip1", "GOARCH=wasm"}, "test", "-c", "-vet=off", "-o", wasm, "./node/sim"); err != nil {
+		return nil, err
 	}
-	if err := build(ctx, filepath.Join(o.Module, "chaos", "sim", "replay"), nil, "build", "-o", program, "."); err != nil {
-		return Result{}, err
+	if err := build(ctx, filepath.Join(module, "chaos", "sim", "replay"), nil, "build", "-o", program, "."); err != nil {
+		return nil, err
 	}
-	return run(ctx, o, program, append([]string{wasm}, o.flags()...))
+	return []string{program, wasm}, nil
 }
 
 func build(ctx context.Context, dir string, env []string, args ...string) error {

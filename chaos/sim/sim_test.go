@@ -52,13 +52,16 @@ var traceHash = regexp.MustCompile(`trace ([0-9a-f]{16})`)
 
 // The same seed is the same run, twice in two processes.
 func TestReplayIsExact(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the simulation for another platform")
+	ctx := context.Background()
+	command, err := exact(ctx, module, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	var hashes []string
 	for range 2 {
 		var out bytes.Buffer
-		r, err := Replay(context.Background(), Options{Module: module, Seed: 3, Span: 3 * time.Second, Out: &out})
+		o := Options{Module: module, Seed: 9, Span: time.Second, Out: &out}
+		r, err := run(ctx, o, command[0], append(command[1:], o.flags()...))
 		if err != nil || r.Seeds != 1 {
 			t.Fatalf("%+v, %v\n%s", r, err, out.String())
 		}

@@ -47,6 +47,7 @@ type proc struct {
 func newProc(h *host, run uint64) *proc {
 	p := &proc{host: h, run: run, disk: h.disk, grouped: make(chan struct{}), conns: map[*conn]bool{}}
 	p.ctx, p.cancel = context.WithCancelCause(h.w.ctx)
+	p.raftEnd, p.exec = newRaftEnd(p, h.w.cfg.RPCTimeout), &executor{p: p} // it may be killed before it is open
 	h.proc = p
 	h.disk.open(p)
 	return p
@@ -65,11 +66,9 @@ func (p *proc) open(bootstrap bool) error {
 		return jitter.Float64()
 	}
 	p.state = fsm.New(fsm.Limits{})
-	p.raftEnd = newRaftEnd(p, w.cfg.RPCTimeout)
 	p.loop = scheduler.NewLoop(scheduler.Config{State: p.state, Propose: p.proposeHere, Now: p.stateTime, Jitter: chance})
 	p.leases = lease.NewKeeper(lease.Config{Duration: w.cfg.Lease, Workers: p.leasedWorkers, Propose: p.proposeHere, Now: p.now})
 	p.hub = dispatch.New(dispatch.Config{State: p.state, Leases: p.leases, Propose: p.proposeReport, Verify: p.verifyLeader, Reported: p.loop.Wake})
-	p.exec = &executor{p: p}
 	p.worker = worker.New(worker.Config{Node: id, Incarnation: p.run, Capacity: worker.Capacity{CPUMillis: cpuMillis, MemoryBytes: 1 << 30},
 		Connect: p.connectWorker, Register: p.register, Executor: p.exec, Outputs: outputs{}, Now: p.now, Jitter: chance})
 	d := p.disk

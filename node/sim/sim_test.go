@@ -83,7 +83,7 @@ func report(r Result) string {
 }
 
 // usualSeeds is how many seeds TestSimulation runs when it is not told.
-const usualSeeds = 8
+const usualSeeds = 4
 
 // TestSimulation runs seeds: a few known ones, or those that it is told.
 //
