@@ -19,6 +19,7 @@ type life struct {
 	sent, oks, refused, unknown int
 	sentAt                      int64           // the first
 	acked                       *call           // the first that was acknowledged
+	before                      int             // submissions until then, with it
 	views                       []*history.View // one for each index, in order
 	// read is the beginning of the last strong read that showed it.
 	read   int64

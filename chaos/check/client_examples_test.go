@@ -52,6 +52,14 @@ var clientExamples = []example{
 		}
 		h.begin(get("t1")).refused("not_found")
 	}},
+	{"acknowledged-never-lost", "too young to be forgotten", Violated, func(h *hand) {
+		h.run.Limits.FinishedKept = 3
+		h.says("n1", 5, history.State{Queued: 1})
+		for i := range 5 {
+			h.write(fmt.Sprint("k", i), fmt.Sprint("t", i+1), uint64(5+i))
+		}
+		h.begin(get("t4")).refused("not_found")
+	}},
 	{"acknowledged-never-lost", "an unknown submission is not there", NotExercised, func(h *hand) {
 		h.begin(submit("a")).unknown()
 		listed(h, history.Cover{From: 1})

@@ -73,9 +73,10 @@ type judge struct {
 	pending map[int64]*call
 	order   []int64 // of pending, by their beginnings
 	book
-	phase history.Phase
-	begun map[history.Phase]int64
-	now   int64 // time of the last event of the history itself
+	forget *forgetter
+	phase  history.Phase
+	begun  map[history.Phase]int64
+	now    int64 // time of the last event of the history itself
 	writes,
 	acked int64
 	onInvoke []func(*call)
@@ -89,6 +90,7 @@ type judge struct {
 func Judge(run *history.Run, events iter.Seq2[*history.Event, error], opt Options) (*Judgement, error) {
 	j := &judge{run: run, limits: run.Limits, opt: opt, pending: map[int64]*call{}, begun: map[history.Phase]int64{}, book: newBook()}
 	j.defaults()
+	j.forget = newForgetter(j)
 	gaps := newGaps(j)
 	for _, add := range []func(*judge) func() Verdict{
 		checkLinear, checkLost, checkRefused, checkOnce, checkTerminal, checkViews, checkRules, checkOverlap,

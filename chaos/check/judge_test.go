@@ -111,7 +111,7 @@ func TestOrderedStepsGetTheSameVerdict(t *testing.T) {
 		x.build(h)
 		j := &judge{run: &h.run, limits: h.run.Limits, pending: map[int64]*call{}, begun: map[history.Phase]int64{}, book: newBook()}
 		j.defaults()
-		forgotten := newForgetter(j)
+		j.forget = newForgetter(j)
 		for i := range h.events {
 			if err := j.see(&h.events[i]); err != nil {
 				t.Fatal(err)
@@ -122,8 +122,8 @@ func TestOrderedStepsGetTheSameVerdict(t *testing.T) {
 				continue
 			}
 			sequential++
-			want := porcupine.CheckOperations(model(initial(l.steps), forgotten.may(l)), l.operations())
-			if got := replay(l.steps, forgotten.may(l)) == nil; got != want {
+			want := porcupine.CheckOperations(model(initial(l.steps), j.forget.may(l)), l.operations())
+			if got := replay(l.steps, j.forget.may(l)) == nil; got != want {
 				t.Errorf("%s: %v, the search says %v", x.name, got, want)
 			}
 		}

@@ -23,7 +23,6 @@ func checkLinear(j *judge) func() Verdict {
 		Check: "linearizable", Guards: []string{"P4"}, Kind: Safety, Unit: "tasks with more than one operation",
 		Claim: "every task's submissions, cancels and strong reads have an order that explains all answers",
 	}
-	forgotten := newForgetter(j)
 	return func() Verdict {
 		deadline := time.Now().Add(j.opt.Patience)
 		operations, undecided := 0, 0
@@ -34,7 +33,7 @@ func checkLinear(j *judge) func() Verdict {
 			if ordered(l.steps) {
 				v.Judged++
 				operations += len(l.steps)
-				if bad := replay(l.steps, forgotten.may(l)); bad != nil {
+				if bad := replay(l.steps, j.forget.may(l)); bad != nil {
 					v.violate(bad.c.invoked, l, "%s fits nothing that was answered before it began", describeCall(input{bad.c.op, bad.c.key}, output{bad.c.outcome, bad.c.code, bad.v}))
 				}
 				continue
@@ -44,7 +43,7 @@ func checkLinear(j *judge) func() Verdict {
 				undecided++
 				continue
 			}
-			switch porcupine.CheckOperationsTimeout(model(initial(l.steps), forgotten.may(l)), l.operations(), left) {
+			switch porcupine.CheckOperationsTimeout(model(initial(l.steps), j.forget.may(l)), l.operations(), left) {
 			case porcupine.Ok:
 				v.Judged++
 				operations += len(l.steps)
@@ -125,7 +124,7 @@ func (l *life) operations() []porcupine.Operation {
 func Picture(run *history.Run, events iter.Seq2[*history.Event, error], task, key string, w io.Writer) error {
 	j := &judge{run: run, limits: run.Limits, pending: map[int64]*call{}, begun: map[history.Phase]int64{}, book: newBook()}
 	j.defaults()
-	forgotten := newForgetter(j)
+	j.forget = newForgetter(j)
 	for e, err := range events {
 		if err == nil {
 			err = j.see(e)
@@ -156,7 +155,7 @@ func Picture(run *history.Run, events iter.Seq2[*history.Event, error], task, ke
 		}
 		ops[i].ClientId = at
 	}
-	m := model(initial(l.steps), forgotten.may(l))
+	m := model(initial(l.steps), j.forget.may(l))
 	_, info := porcupine.CheckOperationsVerbose(m, ops, mostPatience)
 	return porcupine.Visualize(m, info, w)
 }

@@ -13,7 +13,6 @@ func checkLost(j *judge) func() Verdict {
 		Check: "acknowledged-never-lost", Guards: []string{"P1"}, Kind: Safety, Unit: "acknowledged submissions",
 		Claim: "every submission that was acknowledged was there in every strong read that began later",
 	}
-	forgotten := newForgetter(j)
 	var acked []*life // in the order of their acknowledgements
 	numbered := map[uint64]*life{}
 	highest := uint64(0)
@@ -32,7 +31,7 @@ func checkLost(j *judge) func() Verdict {
 		switch {
 		case c.outcome == history.Refused && c.code == codeNotFound:
 			l := j.find("", c.task)
-			if l.acked != nil && l.acked.ended < c.invoked && !forgotten.may(l) {
+			if l.acked != nil && l.acked.ended < c.invoked && !j.forget.may(l) {
 				v.violate(c.ended, l, "acknowledged by %s at %s, unknown to %s in a strong read that began at %s", l.acked.node, at(l.acked.ended), c.node, at(c.invoked))
 			}
 		case c.ok() && c.cover != nil:
@@ -49,7 +48,7 @@ func checkLost(j *judge) func() Verdict {
 				if l == nil {
 					continue
 				}
-				if l.acked.ended < c.invoked && !shown[l.task] && !forgotten.may(l) {
+				if l.acked.ended < c.invoked && !shown[l.task] && !j.forget.may(l) {
 					v.violate(c.ended, l, "acknowledged by %s at %s, not in a strong list by %s that began at %s and covers it", l.acked.node, at(l.acked.ended), c.node, at(c.invoked))
 				}
 			}
@@ -74,27 +73,6 @@ func checkLost(j *judge) func() Verdict {
 		return v.end("no submission was acknowledged")
 	}
 }
-
-// forgetter knows which tasks the cluster may have forgotten: it keeps the
-// newest that have ended.
-type forgetter struct {
-	kept int
-	ends int // tasks whose end is known, or may have come
-}
-
-func newForgetter(j *judge) *forgetter {
-	f := &forgetter{kept: j.limits.FinishedKept}
-	j.onEnd = append(j.onEnd, func(c *call) {
-		if c.submits() && c.outcome != history.Refused {
-			f.ends++
-		}
-	})
-	return f
-}
-
-// may tells whether a task may have been forgotten by now: only one that has
-// ended, or may have, and only when more tasks than are kept may have.
-func (f *forgetter) may(*life) bool { return f.ends > f.kept }
 
 // checkRefused: what was refused has no effect. Keys are the names of tasks,
 // so that a read, or the ledger, shows a task that nobody was to have made.
