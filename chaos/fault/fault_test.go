@@ -33,6 +33,10 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	launch.RunIfChild()
+	if os.Getenv(victimEnv) != "" {
+		fmt.Println(victim())
+		return 1
+	}
 	flag.Parse()
 	if testing.Short() {
 		return m.Run()

@@ -50,6 +50,7 @@ type Lab struct {
 	net     *wire.Switch // nil on loopback
 	dir     string
 	ownDir  bool
+	lock    *os.File // of our own folder
 
 	growing sync.Mutex // one node at a time; taken before mu
 	place   *Node      // whose address the node that is being added takes; under growing
@@ -88,10 +89,14 @@ func Start(ctx context.Context, opt Options) (*Lab, error) {
 		l.opt.Note = func(string, ...any) {}
 	}
 	if l.dir == "" {
-		dir, err := os.MkdirTemp("", "hfchaos-") // short: a unix socket's path is bounded
+		if err := Sweep(ctx); err != nil {
+			l.opt.Note("remove what a killed tester left: %v", err)
+		}
+		dir, lock, err := newFolder()
 		if err != nil {
 			return nil, fmt.Errorf("make a folder for the cluster: %w", err)
 		}
+		l.lock = lock
 		l.dir, l.ownDir = dir, true
 	}
 	if err := l.start(ctx); err != nil {
@@ -311,7 +316,7 @@ func (l *Lab) Close(ctx context.Context) error {
 		errs = append(errs, l.net.Close())
 	}
 	if l.ownDir {
-		errs = append(errs, os.RemoveAll(l.dir))
+		errs = append(errs, os.RemoveAll(l.dir), l.lock.Close())
 	}
 	return errors.Join(errs...)
 }

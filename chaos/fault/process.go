@@ -80,7 +80,7 @@ func grouped(s *Strike, controller string, set, bit func(*Node, *group.Group) er
 	return actions{
 		inject: func(context.Context) error {
 			for i, n := range s.Targets {
-				g, err := group.New(controller, n.PID(), fmt.Sprintf("%s-%d-%d", n.Name, os.Getpid(), time.Now().UnixNano()))
+				g, err := group.New(controller, n.PID(), fmt.Sprintf("%s-%d", n.Name, time.Now().UnixNano()))
 				if err != nil {
 					return err
 				}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/chaos/check"
+	"holdfast/chaos/fault"
 	"holdfast/chaos/fault/launch"
 	"holdfast/chaos/run"
 	"holdfast/chaos/scenario"
@@ -56,6 +57,10 @@ The folder of the run keeps the whole history; its path is printed. Ctrl-C, or
 			}
 			// The second process does all of it, in namespaces of its own.
 			inside, status, err := launch.Private()
+			if !inside {
+				// One that was killed may have left nodes that cannot even die.
+				err = errors.Join(err, fault.Sweep(context.WithoutCancel(c.Context())))
+			}
 			if err != nil {
 				return &exitError{run.CodeCouldNotRun, err}
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -158,6 +159,22 @@ func (d *Disk) Thaw() error {
 		return fmt.Errorf("thaw %s: %w", d.Mount, err)
 	}
 	return nil
+}
+
+// ThawOf lets writes go on that wait on a file system which only a process of
+// another mount namespace still sees: what a killed tester had frozen there
+// could not even end.
+func ThawOf(pid int, mount string) error {
+	dir, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "root", mount))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	err = unix.IoctlSetInt(int(dir.Fd()), ioctlThaw, 0)
+	if errors.Is(err, unix.EINVAL) {
+		return nil // it was not frozen
+	}
+	return err
 }
 
 // CutPower ends the file system at once: what was not synced is lost, and

@@ -29,7 +29,7 @@ func New(controller string, pid int, name string) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a cgroup for process %d: %w", pid, err)
 	}
-	g.dir = filepath.Join(g.dir, "holdfast-chaos-"+name)
+	g.dir = filepath.Join(g.dir, fmt.Sprintf("%s%d-%s", prefix, os.Getpid(), name))
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make a cgroup for process %d: %w", pid, err)
 	}
