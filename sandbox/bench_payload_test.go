@@ -10,8 +10,8 @@ import (
 
 // The payload of every benchmark is the smallest static program that exits with
 // 0: no libc, one page. What is measured shall be a sandbox's start, and the
-// start of a C library hides it: glibc's asks the processor some thirty times
-// for its features, which costs 0.3 to 0.4 ms where a hypervisor answers.
+// start of a C library hides it: glibc's asks the processor for its features
+// again and again, which costs 0.3 to 0.4 ms where a hypervisor answers.
 const payloadName = "/usr/bin/true"
 
 // exitZero calls exit_group(0).

@@ -19,14 +19,14 @@
 // up user, capabilities and system calls, and only then asks the node for the
 // task. So policy is in force before a byte of the task is read, and no other
 // process but the node and this init ever sees the command and its environment.
-// When the command ends the init exits, and the kernel kills the rest.
+// When the command ends the init exits, and the kernel kills the rest; where there
+// is no rest, the init reports and waits to be killed.
 //
 // A pool keeps some inits ready, as many as were lately asked for at a time
 // (Config.Warm to Config.WarmMax), with the limits of the last task. Each serves
 // one attempt: other limits are set, grants attached and the size of /tmp changed
-// when the task comes. Where the
-// pool is empty, or fails, or a grant is writable outside of /tmp, the same code
-// runs cold.
+// when the task comes. Where the pool is empty, or fails, or a grant is writable
+// outside of /tmp, the same code runs cold.
 //
 // A node that is stopped, not dead, cannot kill anything: Extend gives the
 // launcher a deadline, at which it takes every sandbox along.
@@ -69,7 +69,8 @@
 //
 // # Goroutines and locks
 //
-// A Sandbox has one goroutine (watch) until its end, and one per stream. A
+// A Sandbox has one goroutine (watch) until its end, and one per stream; a token
+// (stream.busy) says which of them has the stream's content in hand. A
 // Runtime has one per launcher, bound to the thread that started it,
 // one that passes deadlines on to it, and one that fills the pool, from the first
 // Start to Close.
@@ -78,11 +79,15 @@
 //
 // # After a raw fork
 //
-// The init is the child of a raw clone3 of a Go process: any growth of the
-// stack, allocation or store of a Go pointer would be fatal. All of it is in
-// init.go, all nosplit, on memory outside the Go heap (image.go). Whatever can
-// be decided before the fork is decided in script.go.
+// The init is the child of a raw clone3 of a Go process, and has nothing of it
+// but code, constants and one image (image.go, memory.go): any growth of the
+// stack, allocation or look at a global variable would be fatal. All of it is in
+// init.go, all nosplit. Whatever can be decided before the fork is decided in
+// script.go.
 //
-// Two lines of assembly per architecture (vfork) and the table of system calls
-// tie the package to amd64 and arm64.
+// The command's process is cloned from the init beforehand and shares its memory
+// while it waits for the task. Each runs on a stack of its own in the image.
+//
+// A few lines of assembly per architecture (that clone) and the table of system
+// calls tie the package to amd64 and arm64.
 package sandbox
