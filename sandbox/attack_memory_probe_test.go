@@ -28,6 +28,9 @@ var hoards = map[string]func() (more func() error){
 	"tcp":    hoardTCP,
 	"udp":    hoardUDP,
 	"queues": hoardQueues,
+
+	"errors": hoardErrors,
+	"stamps": hoardStamps,
 }
 
 const mib = 1 << 20
@@ -219,4 +222,69 @@ func hoardQueues() func() error {
 		}
 		return nil
 	}
+}
+
+// received is how much of the kernel's memory waits in a socket to be read.
+func received(fd int) int {
+	var mem [9]uint32
+	n := uint32(unsafe.Sizeof(mem))
+	_, _, _ = unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO, uintptr(unsafe.Pointer(&mem)), uintptr(unsafe.Pointer(&n)), 0)
+	return int(mem[0])
+}
+
+// hoardSockets makes one socket after the other and has it hold what it can.
+func hoardSockets(open func() (int, error), send func(fd int) error) func() error {
+	return func() error {
+		for left := mib; left > 0; {
+			fd, err := open()
+			if err != nil {
+				return err
+			}
+			has := 0
+			for grown := true; grown; {
+				for range 64 { // what comes back may be a little late
+					if err := send(fd); err != nil {
+						return err
+					}
+				}
+				now := received(fd)
+				has, grown = max(has, now), now > has
+			}
+			if has == 0 {
+				return unix.ENOSPC
+			}
+			left -= has
+		}
+		return nil
+	}
+}
+
+// toNobody sends to a port where nobody listens, so that each packet comes back.
+func toNobody(size int) func(fd int) error {
+	packet := make([]byte, size)
+	return func(fd int) error {
+		err := unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}})
+		if errors.Is(err, unix.ECONNREFUSED) { // of the one before
+			return nil
+		}
+		return err
+	}
+}
+
+func udpWith(level, option, value int) func() (int, error) {
+	return func() (int, error) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = unix.SetsockoptInt(fd, level, option, value)
+		}
+		return fd, err
+	}
+}
+
+func hoardErrors() func() error {
+	return hoardSockets(udpWith(unix.SOL_IP, unix.IP_RECVERR, 1), toNobody(1000))
+}
+
+func hoardStamps() func() error {
+	return hoardSockets(udpWith(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_TX_SOFTWARE|unix.SOF_TIMESTAMPING_TX_SCHED), toNobody(8000))
 }

@@ -63,6 +63,20 @@ func TestAttackMemoryTCPSockets(t *testing.T) { hoarded(t, "tcp", EndExit, EndOu
 
 func TestAttackMemoryUDPSockets(t *testing.T) { hoarded(t, "udp", EndExit, EndOutOfMemory) }
 
+// What a socket holds that no counter knows, of the groups or of the network: the
+// filter refuses the socket, or the option. The limit holds none of it.
+func TestAttackUnchargedMemory(t *testing.T) {
+	for kind, answer := range map[string]string{"errors": "ENOPROTOOPT", "stamps": "ENOPROTOOPT"} {
+		t.Run(kind, attack{
+			probe: "hoard",
+			args:  []string{kind, fmt.Sprint(2 * hoardLimit)},
+			spec:  Spec{Limits: Limits{MemoryBytes: hoardLimit * mib, CPUMillis: 2000}},
+			held:  []string{"refused " + answer},
+			twins: []twin{{ctlSeccomp, []string{fmt.Sprint("holds ", 2*hoardLimit)}}},
+		}.run)
+	}
+}
+
 func TestAttackMemoryQueues(t *testing.T) { hoarded(t, "queues", EndOutOfMemory) }
 
 // The page cache of files that a task reads is its own to pay for: it pushes out

@@ -159,9 +159,9 @@ func probeDial(args []string) {
 		}
 		fmt.Println(args[i], args[i+1], errno(err))
 	}
-	list, err := net.Interfaces()
-	for _, ifc := range list {
-		fmt.Println("interface", ifc.Name)
+	list, err := interfaces()
+	for _, name := range list {
+		fmt.Println("interface", name)
 	}
 	if err != nil {
 		fmt.Println("interfaces", errno(err))

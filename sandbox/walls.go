@@ -178,9 +178,20 @@ func tryNetwork(p *prover) {
 			conn.Close()
 		}
 	}
-	list, err := net.Interfaces()
-	p.tried(err != nil || slices.ContainsFunc(list, func(i net.Interface) bool { return i.Flags&net.FlagLoopback == 0 }),
-		"use the network: %v, %v", list, err)
+	list, err := interfaces()
+	p.tried(err != nil || slices.ContainsFunc(list, func(name string) bool { return name != "lo" }), "use the network: %v, %v", list, err)
+}
+
+// interfaces lists the names of all. Netlink, which net.Interfaces asks, is
+// closed to tasks.
+func interfaces() (names []string, err error) {
+	b, err := os.ReadFile("/proc/self/net/dev")
+	for l := range strings.Lines(string(b)) {
+		if name, _, ok := strings.Cut(l, ":"); ok { // not the two lines of headings
+			names = append(names, strings.TrimSpace(name))
+		}
+	}
+	return names, err
 }
 
 func tryReadOnlyRoot(p *prover) {

@@ -54,7 +54,7 @@ var bridges = []uint64{0x8940, 0x8941, 0x89a0, 0x89a1, 0x8982, 0x8983}
 
 // taskRules are the calls whose arguments decide, by name.
 func taskRules() map[string]Rule {
-	eperm := Errno(unix.EPERM)
+	eperm, noOption := Errno(unix.EPERM), Errno(unix.ENOPROTOOPT)
 	rules := map[string]Rule{
 		"clone": {Checks: []Check{when(RetAllow, is(0, nsFlags, 0))}, Default: eperm},
 
@@ -79,6 +79,14 @@ func taskRules() map[string]Rule {
 		"mmap":         {Checks: []Check{when(RetAllow, is(3, unix.MAP_HUGETLB, 0))}, Default: Errno(unix.ENOMEM)},
 		"shmget":       {Checks: []Check{when(RetAllow, is(2, shmHugeTLB, 0))}, Default: Errno(unix.ENOMEM)},
 		"memfd_create": {Checks: []Check{when(RetAllow, is(1, unix.MFD_HUGETLB, 0))}, Default: Errno(unix.ENODEV)},
+
+		// What waits in a socket's queue of errors is charged to nobody either.
+		"setsockopt": {Checks: []Check{
+			when(noOption, is(1, low, unix.SOL_IP), is(2, low, unix.IP_RECVERR)),
+			when(noOption, is(1, low, unix.SOL_IPV6), is(2, low, unix.IPV6_RECVERR)),
+			when(noOption, is(1, low, unix.SOL_SOCKET), is(2, low, unix.SO_TIMESTAMPING)),
+			when(noOption, is(1, low, unix.SOL_SOCKET), is(2, low, unix.SO_TIMESTAMPING_NEW)),
+		}, Default: RetAllow},
 
 		"socket": sockets(),
 		// Its two ends are made before the kernel asks whether the family can
