@@ -118,7 +118,7 @@ func until(ctx context.Context, what string, holds func() error) error {
 			return nil
 		}
 		var v *Violation
-		if errors.As(err, &v) || errors.Is(err, errEnded) {
+		if errors.As(err, &v) {
 			return err
 		}
 		select {
@@ -139,9 +139,11 @@ func (l *Lab) serves(ctx context.Context, n *Node) error {
 	for _, s := range l.Look(ctx).Says {
 		target = max(target, s.CommitIndex)
 	}
-	return until(ctx, n.Name+" to serve", func() error {
-		if !n.Alive() {
-			return fmt.Errorf("%s: %w with status %d:\n%s", n.Name, errEnded, n.ExitCode(), lastLines(n.Log(), 3))
+	var ended error
+	err := until(ctx, n.Name+" to serve", func() error {
+		if ended = nil; !n.Alive() {
+			ended = fmt.Errorf("%s: %w with status %d:\n%s", n.Name, errEnded, n.ExitCode(), lastLines(n.Log(), 3))
+			return nil // there is nothing to wait for
 		}
 		s, err := n.Status(ctx)
 		switch {
@@ -154,6 +156,7 @@ func (l *Lab) serves(ctx context.Context, n *Node) error {
 		}
 		return nil
 	})
+	return errors.Join(err, ended)
 }
 
 // admin calls f with a client of one node after the other until one succeeds.

@@ -191,12 +191,26 @@ func (s *Strike) healed(ctx context.Context) (string, error) {
 }
 
 // recovers waits until a node serves. One that the fault had end itself, late,
-// is started again, as a service manager does.
+// is started again, as a service manager does. One that another strike has
+// ended meanwhile is that one's to start, and is waited for.
 func (s *Strike) recovers(ctx context.Context, n *Node) error {
 	const starts = 3
 	for i := 0; ; i++ {
 		err := s.lab.serves(ctx, n)
-		if !errors.Is(err, errEnded) || !s.act.owns || i == starts {
+		if errors.Is(err, errEnded) && !s.act.owns {
+			err = until(ctx, n.Name+" to be started again", func() error {
+				if n.gone.Load() || n.Alive() {
+					return nil
+				}
+				return err
+			})
+			if err == nil && !n.gone.Load() {
+				i = 0
+				continue
+			}
+			return err
+		}
+		if !errors.Is(err, errEnded) || i == starts {
 			return err
 		}
 		if err := s.lab.cluster.StartNode(n.Node); err != nil {
