@@ -98,21 +98,25 @@ func partition(s *Strike) actions {
 	for i, n := range nodes {
 		place[n.Place()] = i
 	}
-	n := len(nodes)
 	s.Targets = nodes
-	connected := func(a, b int) bool { return (a < n/2) == (b < n/2) } // halves
-	switch s.Step.With["shape"] {
-	case "ring":
-		connected = func(a, b int) bool { d := (a - b + n) % n; return d == 1 || d == n-1 }
-	case "bridge": // the last reaches both halves
-		half := (n - 1) / 2
-		connected = func(a, b int) bool { return a == n-1 || b == n-1 || (a < half) == (b < half) }
-	}
+	connected := shape(s.Step.With["shape"], len(nodes))
 	return ruled(s, wire.Rule{Drop: true, Match: func(from, to string) bool {
 		a, okA := place[from]
 		b, okB := place[to]
 		return okA && okB && !connected(a, b)
 	}})
+}
+
+// shape says which of n nodes reach each other.
+func shape(name string, n int) func(a, b int) bool {
+	switch name {
+	case "ring": // each its two neighbours
+		return func(a, b int) bool { d := (a - b + n) % n; return d == 1 || d == n-1 }
+	case "bridge": // the last reaches both halves
+		half := (n - 1) / 2
+		return func(a, b int) bool { return a == n-1 || b == n-1 || (a < half) == (b < half) }
+	}
+	return func(a, b int) bool { return (a < n/2) == (b < n/2) }
 }
 
 // flap cuts the targets off and back, over and over.
