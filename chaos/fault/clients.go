@@ -247,7 +247,7 @@ func promoteDuringSnapshot(s *Strike) actions {
 		}
 		defer w.close()
 		stop = s.fillLog(ctx)
-		if seen, err = w.next(ctx, m.prefix); err != nil {
+		if seen, err = w.next(ctx, m.names...); err != nil {
 			return fmt.Errorf("wait for %s: %w", m.what, err)
 		}
 		return add(ctx)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -40,8 +41,8 @@ func damage(s *Strike) actions {
 			_, err := newestSnapshot(n.Dir)
 			return err
 		},
-		inject: func(context.Context) error {
-			if err := n.Kill(); err != nil {
+		inject: func(ctx context.Context) error {
+			if err := s.settle(ctx, n); err != nil {
 				return err
 			}
 			var err error
@@ -73,6 +74,18 @@ func damage(s *Strike) actions {
 		},
 		healed: func(ctx context.Context) (string, error) { return s.complete(ctx) },
 	}
+}
+
+// settle ends the node. Where its newest entry is to be damaged it must be known
+// where that lies: a polite end moves all that is elsewhere to the database.
+func (s *Strike) settle(ctx context.Context, n *Node) error {
+	if s.Step.Fault != "flip-byte" && s.Step.Fault != "truncate" {
+		return n.Kill()
+	}
+	if err := quick(n, syscall.SIGTERM); err != nil {
+		return err
+	}
+	return s.ended(ctx, n)
 }
 
 // votesAgain is closed once a node serves.

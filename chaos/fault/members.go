@@ -163,17 +163,25 @@ func (s *Strike) become(binary string) {
 	}
 }
 
+// ended waits for the end of a node that was told to end.
+func (s *Strike) ended(ctx context.Context, n *Node) error {
+	select {
+	case <-n.Ended():
+		return nil
+	case <-time.After(endPatience):
+		return fmt.Errorf("it did not end within %s of SIGTERM", endPatience)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // cycle ends a node politely and starts it.
 func (s *Strike) cycle(ctx context.Context, n *Node) error {
 	if err := quick(n, syscall.SIGTERM); err != nil {
 		return err
 	}
-	select {
-	case <-n.Ended():
-	case <-time.After(endPatience):
-		return fmt.Errorf("it did not end within %s of SIGTERM", endPatience)
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := s.ended(ctx, n); err != nil {
+		return err
 	}
 	if err := s.lab.cluster.StartNode(n.Node); err != nil {
 		return err

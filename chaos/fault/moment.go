@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -33,8 +33,9 @@ func newWatch(dir string, mask uint32) (*watch, error) {
 	return w, nil
 }
 
-// next waits for a change of a file whose name begins so.
-func (w *watch) next(ctx context.Context, prefix string) (string, error) {
+// next waits for a change of a file with one of these names, or any if there
+// are none.
+func (w *watch) next(ctx context.Context, names ...string) (string, error) {
 	stop := context.AfterFunc(ctx, func() { _ = w.f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	b := make([]byte, 64<<10)
@@ -51,7 +52,7 @@ func (w *watch) next(ctx context.Context, prefix string) (string, error) {
 			at += unix.SizeofInotifyEvent
 			name := string(bytes.TrimRight(b[at:at+int(e.Len)], "\x00"))
 			at += int(e.Len)
-			if strings.HasPrefix(name, prefix) {
+			if len(names) == 0 || slices.Contains(names, name) {
 				return name, nil
 			}
 		}
@@ -62,14 +63,15 @@ func (w *watch) close() error { return w.f.Close() }
 
 // moments are where a node's work can be seen from outside.
 var moments = map[string]struct {
-	folder, prefix string
-	mask           uint32
-	what           string
+	folder string
+	names  []string // of files; none is any
+	mask   uint32
+	what   string
 }{
-	"append":   {".", "log.db", unix.IN_MODIFY, "a write of its log"},
-	"apply":    {".", "log.tail", unix.IN_MODIFY, "the mark after an append, before the entry is applied"},
-	"snapshot": {"snapshots", "", unix.IN_CREATE | unix.IN_MOVED_TO, "the beginning of a snapshot"},
-	"report":   {"outputs", "t", unix.IN_CLOSE_WRITE, "the end of a task's output, before its report"},
+	"append":   {".", []string{"log.journal", "log.db"}, unix.IN_MODIFY, "a write of its log"},
+	"apply":    {".", []string{"log.tail"}, unix.IN_MODIFY, "the mark after an append, before the entry is applied"},
+	"snapshot": {"snapshots", nil, unix.IN_CREATE | unix.IN_MOVED_TO, "the beginning of a snapshot"},
+	"report":   {"outputs", nil, unix.IN_CLOSE_WRITE, "the end of a task's output, before its report"},
 }
 
 // killDuring is kill -9 at a moment of the node's own work.
@@ -88,7 +90,7 @@ func killDuring(s *Strike) actions {
 			stop := s.fillLog(ctx)
 			defer func() { _ = stop() }() // its submissions fail when the node dies
 		}
-		if seen, err = w.next(ctx, m.prefix); err != nil {
+		if seen, err = w.next(ctx, m.names...); err != nil {
 			return fmt.Errorf("wait for %s: %w", m.what, err)
 		}
 		return n.Kill()
@@ -137,7 +139,7 @@ func reportFault(s *Strike) actions {
 			return err
 		}
 		stop = loop(ctx, func(ctx context.Context) error {
-			if _, err := w.next(ctx, m.prefix); err != nil {
+			if _, err := w.next(ctx, m.names...); err != nil {
 				return errors.Join(err, w.close())
 			}
 			reports.Add(1)
