@@ -125,7 +125,7 @@ func TestAttackNetlink(t *testing.T) {
 	t.Run("filter", asked(strconv.Itoa(unix.SYS_SOCKET), lines...).run)
 	t.Run("real", attack{
 		probe: "netlink",
-		held:  []string{"route ok", "usersock EPROTONOSUPPORT", "uevent EPROTONOSUPPORT", "generic EPROTONOSUPPORT"},
+		held:  []string{"route ENOSYS", "usersock EPROTONOSUPPORT", "uevent EPROTONOSUPPORT", "generic EPROTONOSUPPORT"},
 		twins: []twin{{ctlSeccomp, answers("ok", "route", "usersock", "uevent", "generic")}},
 	}.run)
 }

@@ -29,8 +29,9 @@ var hoards = map[string]func() (more func() error){
 	"udp":    hoardUDP,
 	"queues": hoardQueues,
 
-	"errors": hoardErrors,
-	"stamps": hoardStamps,
+	"netlink": hoardNetlink,
+	"errors":  hoardErrors,
+	"stamps":  hoardStamps,
 }
 
 const mib = 1 << 20
@@ -257,6 +258,17 @@ func hoardSockets(open func() (int, error), send func(fd int) error) func() erro
 		}
 		return nil
 	}
+}
+
+// hoardNetlink asks for an interface, and does not read the answers.
+func hoardNetlink() func() error {
+	ask := make([]byte, unix.SizeofNlMsghdr+unix.SizeofIfInfomsg)
+	*(*unix.NlMsghdr)(unsafe.Pointer(&ask[0])) = unix.NlMsghdr{Len: uint32(len(ask)), Type: unix.RTM_GETLINK, Flags: unix.NLM_F_REQUEST}
+	*(*unix.IfInfomsg)(unsafe.Pointer(&ask[unix.SizeofNlMsghdr])) = unix.IfInfomsg{Index: 1}
+	return hoardSockets(func() (int, error) {
+		return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	},
+		func(fd int) error { return unix.Sendto(fd, ask, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
 }
 
 // toNobody sends to a port where nobody listens, so that each packet comes back.

@@ -112,14 +112,18 @@ func taskRules() map[string]Rule {
 	return rules
 }
 
-// sockets allows local sockets, TCP, UDP and the list of interfaces. The
-// kernel's rarer families and protocols are where its bugs are, and asking for
-// one makes it load the module.
+// sockets allows local sockets, TCP and UDP. The kernel's rarer families and
+// protocols are where its bugs are, and asking for one makes it load the module.
+//
+// Not the list of interfaces either, which netlink gives: what a socket of its
+// holds of the kernel's memory, up to some MiB each, is charged to nobody, and one
+// task could have the machine run out of it. getifaddrs and what is built on it
+// fail; names and addresses are resolved without, and /proc/net/dev has the list.
 func sockets() Rule {
 	badProtocol := Errno(unix.EPROTONOSUPPORT)
 	r := Rule{Checks: []Check{
 		when(RetAllow, is(0, low, unix.AF_UNIX)),
-		when(RetAllow, is(0, low, unix.AF_NETLINK), is(2, low, unix.NETLINK_ROUTE)),
+		when(Errno(unix.ENOSYS), is(0, low, unix.AF_NETLINK), is(2, low, unix.NETLINK_ROUTE)),
 		when(badProtocol, is(0, low, unix.AF_NETLINK)),
 		when(Errno(unix.EAFNOSUPPORT), not(0, low, unix.AF_INET), not(0, low, unix.AF_INET6)),
 		// What the kernel says without the capability. SOCK_PACKET is another

@@ -51,7 +51,7 @@ func TestTaskPolicy(t *testing.T) {
 		{"sctp", unix.SYS_SOCKET, []uint64{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP}, noProtocol},
 		{"l2tp", unix.SYS_SOCKET, []uint64{unix.AF_INET, unix.SOCK_DGRAM, 115}, noProtocol},
 		{"mptcp", unix.SYS_SOCKET, []uint64{unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, noProtocol},
-		{"interfaces", unix.SYS_SOCKET, []uint64{unix.AF_NETLINK, unix.SOCK_RAW, 0}, RetAllow},
+		{"interfaces", unix.SYS_SOCKET, []uint64{unix.AF_NETLINK, unix.SOCK_RAW, 0}, enosys},
 		{"queue of errors", unix.SYS_SETSOCKOPT, []uint64{3, unix.SOL_IP, unix.IP_RECVERR}, Errno(unix.ENOPROTOOPT)},
 		{"queue of errors, newer", unix.SYS_SETSOCKOPT, []uint64{3, unix.SOL_IPV6, unix.IPV6_RECVERR}, Errno(unix.ENOPROTOOPT)},
 		{"time stamps", unix.SYS_SETSOCKOPT, []uint64{3, unix.SOL_SOCKET, unix.SO_TIMESTAMPING}, Errno(unix.ENOPROTOOPT)},
