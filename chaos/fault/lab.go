@@ -230,7 +230,9 @@ func (l *Lab) adopt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, n := range l.cluster.Nodes {
-		l.nodes[i].Node = n
+		if l.nodes[i].Node == nil { // the others are read without the lock
+			l.nodes[i].Node = n
+		}
 	}
 }
 
