@@ -83,7 +83,7 @@ func Draw(seed uint64, span time.Duration) Config {
 
 // sharpest are the faults that safeguards are made for, and that chance alone
 // would bring too seldom.
-var sharpest = []string{"leader isolated and suspected", "leader and few, then its power", "power of the leader", "clock"}
+var sharpest = []string{"leader isolated and suspected", "leader and few, then its power", "power of the leader", "clock", "herd"}
 
 // String is the configuration in one line.
 func (c Config) String() string {

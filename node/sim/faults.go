@@ -76,6 +76,10 @@ func faultNames() (names []string) {
 	return names
 }
 
+// lasting faults are often held for longer than any lease: what fences is only
+// met when somebody else is given the work.
+var lasting = []string{"halves", "isolated leader", "isolated node", "leader isolated and suspected", "deaf", "mute", "freeze"}
+
 // run breaks things until ctx ends, and mends everything.
 func (n *nemesis) run(ctx context.Context) {
 	var menu []fault
@@ -100,6 +104,9 @@ func (n *nemesis) run(ctx context.Context) {
 		n.w.count("fault: " + f.name)
 		n.open = append(n.open, heal)
 		hold := n.draw.around(n.w.cfg.HoldMean)
+		if slices.Contains(lasting, f.name) && n.draw.upTo(2) == 0 {
+			hold += 2 * n.w.cfg.Lease
+		}
 		n.w.trace("fault %s for %v", f.name, hold)
 		n.w.history.add(history.Event{Kind: history.Note, Text: f.name})
 		n.w.group.Go(func() {
