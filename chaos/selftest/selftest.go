@@ -223,6 +223,9 @@ func read(out []byte) (checks []string, first string) {
 	return checks, first
 }
 
+// mostNamed keeps a line of the table readable: a lost vote shows everywhere.
+const mostNamed = 4
+
 // by names the checks, the one that noticed it most often first.
 func (f Finding) by() string {
 	var names []string
@@ -238,8 +241,11 @@ func (f Finding) by() string {
 	for i, name := range names {
 		names[i] = fmt.Sprintf("%s (%d)", name, f.Checks[name])
 	}
-	if len(names) == 0 {
+	switch n := len(names); {
+	case n == 0:
 		return "nothing"
+	case n > mostNamed:
+		names = append(names[:mostNamed], fmt.Sprintf("and %d more", n-mostNamed))
 	}
 	return strings.Join(names, ", ")
 }
