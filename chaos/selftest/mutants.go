@@ -53,9 +53,9 @@ func consensusMutants() []Mutant {
 			Old:  "	return max(0, g.cfg.Now().Sub(at)), true\n",
 			New:  "	return 0, true\n"},
 		{Name: "time-stands-still", Lost: "the state's time waits for a leader's clock that is behind",
-			File: "consensus/proposer.go",
-			Old:  "p.lastStamp+int64(passed-passed/10)",
-			New:  "p.lastStamp+0*int64(passed)"},
+			File: "consensus/stamp.go",
+			Old:  "next := max(wall, s.last+passed-passed/10)",
+			New:  "next := max(wall, s.last)"},
 	}
 }
 
