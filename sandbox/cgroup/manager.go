@@ -55,8 +55,9 @@ func Open(loc map[string]Location, name string) (*Manager, error) {
 		}
 		m.hier = append(m.hier, hierarchy{version: l.Version, dir: dir, base: l.Base, leaf: l.Leaf, controllers: []string{c}, mount: l.Mount})
 	}
+	var err error
 	for range openTries {
-		err := m.tryOpen()
+		err = m.tryOpen()
 		if err == nil {
 			return m, nil
 		}
@@ -65,13 +66,16 @@ func Open(loc map[string]Location, name string) (*Manager, error) {
 		}
 		time.Sleep(openPause)
 	}
+	if errors.Is(err, errSwept) {
+		return nil, err
+	}
 	return nil, fmt.Errorf("%w: %s", ErrBusy, m.hier[0].dir)
 }
 
 const (
 	// A parent is in use for a moment while another node looks whether it is an
-	// orphan. 20 tries are 0.2 s.
-	openTries = 20
+	// orphan. 100 tries are 1 s, against nodes that do nothing but look.
+	openTries = 100
 	openPause = 10 * time.Millisecond
 )
 
@@ -80,7 +84,11 @@ var errSwept = errors.New("another node removed the parent group while it was ma
 // tryOpen makes the parents and locks the first.
 func (m *Manager) tryOpen() error {
 	for _, h := range m.hier {
-		if err := h.open(); err != nil {
+		err := h.open()
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) { // gone before, or after, its file was opened
+			return fmt.Errorf("%w: %w", errSwept, err)
+		}
+		if err != nil {
 			return err
 		}
 	}
