@@ -187,6 +187,8 @@ func TestProposerBounds(t *testing.T) {
 		inFlight.commit()
 		(<-l.entries).commit()
 		synctest.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if p.bytes != 0 || p.commands != 0 {
 			t.Fatalf("an empty queue counts %d bytes, %d commands", p.bytes, p.commands)
 		}
@@ -304,6 +306,8 @@ func TestProposerKeepsOfficesApart(t *testing.T) {
 		if a := <-answers; a.err != nil {
 			t.Error(a.err)
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if p.bytes != 0 || p.commands != 0 {
 			t.Errorf("%d bytes and %d commands are still counted as queued", p.bytes, p.commands)
 		}

@@ -24,7 +24,7 @@ func smallDisk(t *testing.T) string {
 	img, mnt := filepath.Join(base, "img"), filepath.Join(base, "mnt")
 	must(t, os.Mkdir(mnt, 0o700))
 	must(t, os.WriteFile(img, nil, 0o600))
-	must(t, os.Truncate(img, 20<<20))
+	must(t, os.Truncate(img, 40<<20))
 	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", img).CombinedOutput(); err != nil {
 		lack("mkfs.ext4: "+string(out), err)
 	}
@@ -50,7 +50,7 @@ func TestFullDisk(t *testing.T) {
 	s, err := Create(o)
 	must(t, err)
 	ballast := filepath.Join(dir, "ballast")
-	must(t, os.WriteFile(ballast, make([]byte, 1<<20), 0o600))
+	must(t, os.WriteFile(ballast, make([]byte, 10<<20), 0o600)) // what the journal holds must find room after it
 	var acked uint64
 	noise := randomBytes(t, 20_000)
 	for i := uint64(1); ; i++ {
