@@ -39,22 +39,20 @@ func TestJudgedRun(t *testing.T) {
 	lasts(t, ctx, 2*time.Second)
 
 	load.Phase(history.Faulted)
-	for range 2 {
-		lead, _ := leader(t, ctx, c)
-		id := w.NextID()
-		w.Add(history.Event{Kind: history.Inject, ID: id, Fault: &history.Fault{Type: "kill", Targets: []string{lead.ID}, Role: "leader"}})
-		pids.Delete(filepath.Base(lead.Dir))
-		kill(t, lead)
-		w.Add(history.Event{Kind: history.Bit, ID: id, Text: "reaped"})
-		lasts(t, ctx, time.Second)
-		w.Add(history.Event{Kind: history.Heal, ID: id})
-		restart(t, ctx, c, lead)
-		pids.Store(filepath.Base(lead.Dir), lead.PID())
-		if err := c.WaitVoters(ctx, 3); err != nil {
-			t.Fatal(err)
-		}
-		w.Add(history.Event{Kind: history.Healed, ID: id})
+	lead, _ := leader(t, ctx, c)
+	id := w.NextID()
+	w.Add(history.Event{Kind: history.Inject, ID: id, Fault: &history.Fault{Type: "kill", Targets: []string{lead.ID}, Role: "leader"}})
+	pids.Delete(filepath.Base(lead.Dir))
+	kill(t, lead)
+	w.Add(history.Event{Kind: history.Bit, ID: id, Text: "reaped"})
+	lasts(t, ctx, time.Second)
+	w.Add(history.Event{Kind: history.Heal, ID: id})
+	restart(t, ctx, c, lead)
+	pids.Store(filepath.Base(lead.Dir), lead.PID())
+	if err := c.WaitVoters(ctx, 3); err != nil {
+		t.Fatal(err)
 	}
+	w.Add(history.Event{Kind: history.Healed, ID: id})
 	load.Phase(history.Healthy)
 	lasts(t, ctx, run.Limits.Healthy+100*time.Millisecond)
 	stop()
@@ -103,7 +101,7 @@ func record(t *testing.T, dir, data string, c *cluster.Cluster, pids *sync.Map) 
 	}
 	run := &history.Run{
 		Scenario: "by hand", Seed: 7, Tier: "T1", Started: time.Now(), Boot: boot,
-		Bounds: []history.Bound{{Fault: "kill", Max: 5 * time.Second}}, Limits: history.Limits{Healthy: 3 * time.Second},
+		Bounds: []history.Bound{{Fault: "kill", Max: 5 * time.Second}}, Limits: history.Limits{Healthy: 2 * time.Second},
 	}
 	w, err := history.Create(dir, history.Since(run.Started))
 	if err != nil {
@@ -117,7 +115,7 @@ func record(t *testing.T, dir, data string, c *cluster.Cluster, pids *sync.Map) 
 	groups := map[string]string{}
 	cfg := workload.Config{
 		Token: c.AdminToken, CAPin: c.CAPin, Writer: w, Seed: run.Seed, Ledger: ledger,
-		Clients: 6, Rate: 60, SweepEvery: time.Second, Canary: canary,
+		Clients: 4, Rate: 40, SweepEvery: time.Second, Canary: canary,
 		Host: func(name string) *history.Counts {
 			id, alive := pids.Load(name)
 			if !alive {
