@@ -20,7 +20,6 @@ type world struct {
 	byKey   map[string]*wtask
 	cancels map[string]bool // keys of cancels that took effect
 	clients []*wclient
-	acks    []uint64 // indexes, by the time of their acknowledgement
 }
 
 type wtask struct {
