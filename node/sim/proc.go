@@ -78,7 +78,8 @@ func (p *proc) open(bootstrap bool) error {
 		State: watched{consensus.Adapt(p.state), p}, EncodeBatch: fsm.EncodeBatch,
 		CheckSnapshot: func(r io.Reader) error { return fsm.New(fsm.Limits{}).Restore(r) },
 		Bootstrap:     bootstrap, Timing: w.cfg.Timing, Proposer: w.cfg.Proposer, Snapshot: w.cfg.Snapshot, Autopilot: w.cfg.Autopilot,
-		Now: p.now, OnFatal: p.fail, OnApplied: p.applied, OnRestored: p.restored,
+		Now: p.now, Elapsed: time.Now, // the bubble's clock, which nobody sets
+		OnFatal: p.fail, OnApplied: p.applied, OnRestored: p.restored,
 	})
 	if err != nil {
 		return fmt.Errorf("open the group of %s: %w", id, err)
