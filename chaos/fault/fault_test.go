@@ -133,7 +133,7 @@ func strike(t *testing.T, ctx context.Context, l *Lab, step scenario.Step) {
 	short, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	err = s.Inject(short)
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, ErrBusy) && os.Getenv("CI") != "true" {
 		t.Skipf("not possible now: %v", err)
 	}
 	var bit string

@@ -22,7 +22,7 @@ func (a *app) chaosKeyCmd() *cobra.Command {
 		Long: `Make a chaos key in a new file, and print its public half. The key signs orders
 to guardians and is good for nothing else. Keep it with the tester alone; the
 guardians are given the public half.`,
-		Example: "  holdfast chaos key /root/chaos.key",
+		Example: "  holdfast chaos key ~/chaos.key",
 		RunE: func(_ *cobra.Command, args []string) error {
 			public, err := gameday.NewKey(args[0])
 			if err != nil {
